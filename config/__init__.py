@@ -1,0 +1,1 @@
+"""What may be set: one typed, frozen Settings, read once at start."""

@@ -1,0 +1,1 @@
+"""A replicated log for any deterministic state machine: bytes in, bytes out."""

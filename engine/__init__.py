@@ -1,0 +1,1 @@
+"""RingRift: rules, nets, search, players, selfplay, training, tournaments; usable without a cluster."""

@@ -1,0 +1,1 @@
+"""Shards of whole games, windows over them, quality checks."""

@@ -1,0 +1,1 @@
+"""Networks: encoder, architecture, manifest, inference."""

@@ -1,0 +1,1 @@
+"""Players: one protocol, from random to Gumbel search."""

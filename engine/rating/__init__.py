@@ -1,0 +1,1 @@
+"""Ratings and sequential tests computed from match logs."""

@@ -1,0 +1,1 @@
+"""Training: resumable, from shards to weights."""

@@ -1,0 +1,1 @@
+"""Stateless workers: dial out, claim, run, report."""

@@ -1,0 +1,1 @@
+"""One file a job kind: payload, engine call, artifacts and typed result."""

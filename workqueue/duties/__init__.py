@@ -1,0 +1,1 @@
+"""Leader-only reconcilers: each reads the state and proposes guarded commands; none keeps state."""

@@ -1,0 +1,1 @@
+"""The voter's HTTP face: API, status, metrics, events, dashboard, play."""

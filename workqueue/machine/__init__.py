@@ -1,0 +1,1 @@
+"""The pure state machine: no clock, no I/O, no randomness."""
