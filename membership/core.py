@@ -49,7 +49,7 @@ class Core:
     ) -> None:
         self._local = Local(Roster(record_of(me, now_ms), below=below), timing, random, now_ms)
         self._prober = Prober(self._local)
-        self._rumours = Rumours(self._local, self._prober.challenge, self._prober.ring.urge)
+        self._rumours = Rumours(self._local, self._prober.challenge, self._prober.ring)
         self._prober.rumours = self._rumours
         self._antientropy = AntiEntropy(self._local, [seed for seed in seeds if seed != me.address])
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from membership.local import Local
 from membership.messages import Accusation, Alive, Entry, Gossip, Verdict
+from membership.ring import Ring
 from membership.suspicion import Suspicion
 from membership.swim import MemberState, Record, record_of
 
@@ -20,10 +21,10 @@ Challenge = Callable[[Record, Verdict], None]
 class Rumours:
     """Applies news to the roster and runs the suspicions."""
 
-    def __init__(self, local: Local, challenge: Challenge, invite: Callable[[str], None]) -> None:
+    def __init__(self, local: Local, challenge: Challenge, ring: Ring) -> None:
         self._local = local
         self._challenge = challenge
-        self._invite = invite
+        self._ring = ring
         self._suspicions: dict[str, Suspicion] = {}
         self._tombstones: dict[str, tuple[int, int]] = {}  # id -> incarnation, buried at
 
@@ -53,7 +54,7 @@ class Rumours:
         local.news.add(record.entry(accuser))
         self._watch(record.node_id, suspicion)
         if local.random.random() < (local.timing.confirmations + 1) / local.roster.present:
-            self._invite(record.node_id)  # a few members look for themselves at once; their view confirms or refutes
+            self._ring.urge(record.node_id)  # a few members look for themselves at once; their view confirms or refutes
 
     def bury(self, record: Record, verdict: Verdict) -> None:
         """Hold a member for dead or departed."""
@@ -87,9 +88,9 @@ class Rumours:
     def reap(self) -> None:
         """Forget those long gone; remember their incarnation so that old news cannot raise them."""
         local, timing = self._local, self._local.timing
-        for record in local.roster.records():
+        for record in local.roster.gone():
             keep_ms = timing.reap_left_ms if record.left else timing.reap_dead_ms
-            if record.gone and local.now_ms - record.since_ms > keep_ms:
+            if record.node_id != local.id and local.now_ms - record.since_ms > keep_ms:
                 self._tombstones[record.node_id] = (record.incarnation, local.now_ms)
                 local.roster.drop(record)
                 local.news.forget(record.node_id)
@@ -120,7 +121,7 @@ class Rumours:
             return
         local.notify("joined", local.roster.put(record_of(entry, local.now_ms)))
         local.news.add(entry)
-        self._invite(entry.id)
+        self._ring.meet(entry.id)
 
     def _renew(self, record: Record, entry: Alive) -> None:
         local = self._local
