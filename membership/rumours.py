@@ -53,7 +53,7 @@ class Rumours:
         local.notify("suspect", record)
         local.news.add(record.entry(accuser))
         self._watch(record.node_id, suspicion)
-        if local.random.random() < (local.timing.confirmations + 1) / local.roster.present:
+        if local.random.random() < 2 * (local.timing.confirmations + 1) / local.roster.present:
             self._ring.urge(record.node_id)  # a few members look for themselves at once; their view confirms or refutes
 
     def bury(self, record: Record, verdict: Verdict) -> None:
