@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from membership.local import Local
-from membership.messages import Accusation, Alive, Entry, Gossip, Verdict
+from membership.messages import LEAP_MAX, Accusation, Alive, Entry, Gossip, Verdict
 from membership.ring import Ring
 from membership.suspicion import Suspicion
 from membership.swim import MemberState, Record, record_of
@@ -30,7 +30,10 @@ class Rumours:
 
     def apply(self, entry: Entry, source: str, *, proven_by: str | None = None) -> None:
         """Apply one statement; `proven_by` is the member that just answered our challenge with it."""
-        if isinstance(entry, Alive):
+        known = self._local.roster.find(entry.id)
+        if known is not None and entry.incarnation > known.incarnation + LEAP_MAX:
+            self._local.counters["incarnation leapt"] += 1  # to refute it would use the range up
+        elif isinstance(entry, Alive):
             self._hear_alive(entry)
         elif entry.id == self._local.id:
             self._hear_own_death(entry, source)

@@ -71,7 +71,7 @@ class World:
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._entered = 0
         self._sides: dict[int, int] = {}  # during a partition
-        self._seeds = [_address(i) for i in range(3)] if cold else []
+        self._seeds = [_address(i) for i in range(min(3, count))] if cold else []
         below = None if cold else _frozen_view(count)
         self._nodes = [_Node(self._core(i, 1, below)) for i in range(count)]
         for i, node in enumerate(self._nodes):
