@@ -131,8 +131,8 @@ class RemoteMembership:
                 future.set_exception(MembershipError(f"The gossip process at {self._path} ended; ask again."))
         self._waiting.clear()
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            await frames.hang_up(writer)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while (frame := await frames.read(reader)) is not None:
