@@ -1,17 +1,17 @@
 """Moves, their notation, and their codes in the fixed policy layout.
 
-A code is `plane * cells + cell`; planes up to `scalar_plane` are convolutional, cell meaning:
+A code is `plane * cells + cell`; planes before `scalar_plane` are convolutional:
 
-    planes                 cell                     meaning
-    0..2                   target                   place one to three rings
-    3 + d * reach + k      departure                move or capture in direction d over distance k + 1
-      the same             marker                   recovery slide in direction d: k = 0 with payment, fallback or
-                                                    strike; k = 1 + p: segment whose cell p is the slid marker
-    line + axis            first cell of the line   collapse the whole line
-    segment + axis         first cell of segment    collapse L cells of an over-long line
-    region + w             first cell of the region process it; border colour w seats after the player, 4 none
-    eliminate              stack                    pay, extract, or forced elimination
-    skip, nothing, swap    0                        one code each; the phase says what is skipped
+    planes                 cell                  meaning
+    0..2                   target                place one to three rings
+    3 + d * reach + k      departure             move or capture in direction d over distance k + 1
+      the same             marker                recovery slide in direction d: k = 0 with payment, fallback
+                                                 or strike; k = 1 + p: segment whose cell p is the marker
+    line + axis            first of the line     collapse the whole line
+    segment + axis         first of the segment  collapse L cells of an over-long line
+    region + w             first of the region   process it; border colour w seats after the player, 4 none
+    eliminate              stack                 pay, extract, or forced elimination
+    skip, nothing, swap    0                     one code each; the phase says what is skipped
 
 `reach` is the board's longest ray. Axes and directions are in the order of rules §1.4, cells row by row.
 Distinct legal moves of one position have distinct codes.
@@ -41,7 +41,8 @@ PATTERNS = (
     re.compile(r"(?P<kind>M)(?P<origin>\d+)-(?P<to>\d+)"),
     re.compile(r"(?P<kind>[CK])(?P<origin>\d+)-(?P<target>\d+)-(?P<to>\d+)"),
     re.compile(
-        r"(?P<kind>R)(?P<origin>\d+)-(?P<to>\d+)(?P<mode>L1|L2|F|S)(:(?P<collapse>[\d.]+))?(@(?P<extract>\d+))?"
+        r"(?P<kind>R)(?P<origin>\d+)-(?P<to>\d+)(?P<mode>L1|L2|F|S)"
+        r"(:(?P<collapse>[\d.]+))?(@(?P<extract>\d+))?"
     ),
     re.compile(r"(?P<kind>O)(?P<cells>[\d.]+)/(?P<collapse>[\d.]+)"),
     re.compile(r"(?P<kind>[LT])(?P<cells>[\d.]+)"),
@@ -54,8 +55,9 @@ PATTERNS = (
 class Move:
     """One move; fields that its kind does not use are -1 or empty.
 
-    Kinds are the letters of the notation: P place, M move, C capture, K continue a capture, R recovery slide, L line,
-    O over-long line, T region, E payment, F forced elimination, X extraction, and the plain SP NP SW SC NM SR NL ST NT.
+    Kinds are the letters of the notation: P place, M move, C capture, K continue a capture, R recovery slide,
+    L line, O over-long line, T region, E payment, F forced elimination, X extraction, and the plain
+    SP NP SW SC NM SR NL ST NT.
     """
 
     kind: str

@@ -79,7 +79,7 @@ class GameBatch:
         return out, counts
 
     def apply(self, codes: Words) -> None:
-        """Play one code in each game, -1 for none; raise IllegalMove and change nothing if one is not legal."""
+        """Play a code in each game, -1 for none; if one is not legal raise IllegalMove and change nothing."""
         codes = np.ascontiguousarray(codes, dtype=np.int32)
         if codes.shape != (len(self.data),):
             raise RulesError(f"codes of shape {codes.shape}: give one for each of {len(self.data)} games")

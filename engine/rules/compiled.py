@@ -1,7 +1,7 @@
 """The decorator of every compiled rule, and the place of its compiled code.
 
-Numba's own cache looks only at the file of the outermost function, so a change in a file it calls would leave stale
-machine code behind. Compiled code is therefore kept in a folder named after all sources of the rules.
+Numba's own cache looks only at the file of the outermost function, so a change in a file it calls would leave
+stale machine code behind. Compiled code is therefore kept in a folder named after all sources of the rules.
 `NUMBA_DISABLE_JIT=1` leaves every rule plain Python; `NUMBA_BOUNDSCHECK=1` checks every index.
 """
 
@@ -34,7 +34,8 @@ def cache_folder() -> Path:
     return Path(chosen or home) / f"{source_digest()}{checked}"
 
 
-config.CACHE_DIR = str(cache_folder())
+# A setting that numba makes when it is imported, unknown to its types.
+vars(config)["CACHE_DIR"] = str(cache_folder())
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:

@@ -69,36 +69,40 @@ def stalemate(s: Words, last_actor: int) -> None:
 
 
 @kernel
-def test_victory(s: Words, t: Words, last_actor: int) -> bool:
+def sole_survivor(s: Words) -> int:
+    """The player who controls all stacks while nobody else has any ring (rules §13.4), 0 for none."""
+    found = 0
+    for player in range(1, int(s[lay.PLAYERS]) + 1):
+        if material(s, player):
+            if found:
+                return 0
+            found = player
+    return found if found and s[lay.STACKS + found - 1] > 0 else 0
+
+
+@kernel
+def decide_victory(s: Words, t: Words, last_actor: int) -> bool:
     """Run the end-of-turn tests in order (rules §13.1); return whether the game is over."""
     players = int(s[lay.PLAYERS])
     total = 0
-    stacks = 0
     controllers = 0
-    owner = 0
     for player in range(1, players + 1):
         if s[lay.ELIMINATED + player - 1] >= t[lay.T_ELIMINATION_WIN]:
             finish(s, player, lay.RING_ELIMINATION)
             return True
         total += s[lay.TERRITORY + player - 1]
         if s[lay.STACKS + player - 1] > 0:
-            stacks += s[lay.STACKS + player - 1]
             controllers += 1
-            owner = player
     for player in range(1, players + 1):
         own = int(s[lay.TERRITORY + player - 1])
         if own >= t[lay.T_TERRITORY_WIN] and 2 * own > total:
             finish(s, player, lay.TERRITORY_CONTROL)
             return True
-    if controllers == 1:
-        alone = True
-        for player in range(1, players + 1):
-            if player != owner and material(s, player):
-                alone = False
-        if alone:
-            finish(s, owner, lay.LPS_EARLY)
-            return True
-    if stacks == 0:
+    survivor = sole_survivor(s)
+    if survivor:
+        finish(s, survivor, lay.LPS_EARLY)
+        return True
+    if controllers == 0:
         for player in range(1, players + 1):
             if any_placement(s, t, player):
                 return False
@@ -165,7 +169,7 @@ def track_standing(s: Words, t: Words) -> None:
 @kernel
 def end_turn(s: Words, t: Words, last_actor: int) -> None:
     """Test for victory, then hand the turn to the next seat with material (rules §4.6)."""
-    if test_victory(s, t, last_actor):
+    if decide_victory(s, t, last_actor):
         return
     players = int(s[lay.PLAYERS])
     player = int(s[lay.PLAYER])

@@ -40,7 +40,7 @@ EXTRAS = struct.Struct("<IBBB4I")  # plies, carried flags, last actor, reason, p
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Options of a game: pie rule (rules §14), hex8 variant (§2.2), ring supply (§2.1) and rounds of §13.5."""
+    """Options: pie rule (rules §14), hex8 variant (§2.2), ring supply (§2.1) and rounds of §13.5."""
 
     swap: bool = False
     variant: str = "spec"

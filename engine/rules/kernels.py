@@ -1,6 +1,6 @@
 """The compiled rules: legal codes, apply, ending, playouts. Unchecked: they may only see legal input.
 
-`s` is one state, `g` the `Tables` of a geometry. Every function also runs as plain Python (NUMBA_DISABLE_JIT=1).
+`s` is one state, `g` the `Tables` of a geometry. All of it also runs as plain Python (NUMBA_DISABLE_JIT=1).
 """
 
 import numpy as np
@@ -158,7 +158,7 @@ def legal_words(s: Words, t: Words, out: Words) -> int:
 
 @kernel
 def legal(s: Words, g: Tables, out: Words) -> int:
-    """Write the codes of all playable moves to `out` [max_legal]; return their number, 0 when the game is over."""
+    """Write the codes of all playable moves to `out` [max_legal]; return their number, 0 after the end."""
     return legal_words(s, g.table, out)
 
 
@@ -487,7 +487,7 @@ def lps_holder(s: Words) -> int:
 
 @kernel
 def ranks(s: Words, out: Words) -> None:
-    """Write the rank of each seat of a finished game to `out` [players]; ties share the better rank (rules §13.7)."""
+    """Write each seat's rank in a finished game to `out` [players]; ties share the better (rules §13.7)."""
     players = int(s[lay.PLAYERS])
     for a in range(1, players + 1):
         rank = 1

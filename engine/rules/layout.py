@@ -1,14 +1,14 @@
 """Words of a game state and of a geometry table, as compile-time constants of the kernels.
 
-A state is one row of int32: the scalars below, then one word a square of a padded board, then the rings of each
-stack, then bit rows that mirror the board. The board is padded with a rim of collapsed cells without an owner,
-so a ray is `i += step` until it meets a wall and every board has the same code.
+A state is one row of int32: the scalars below, then one word a square of a padded board, then the rings of
+each stack, then bit rows that mirror the board. The board is padded with a rim of collapsed cells without an
+owner, so a ray is `i += step` until it meets a wall and every board has the same code.
 
 A cell word is `owner | kind | height << 8 | cap << 16`, owner 1..4. Rings are two bits each, top ring lowest,
 15 to a word; large boards have a second word for each cell. A stack can only grow while it can still move
 (rules §6.4, §8.2), so no stack is taller than the longest ray plus one: 8, 19, 9 or 25 rings.
 
-A bit row holds one row of the board, bit x for padded column x. Rows and counts are kept by `cells.put` alone.
+A bit row holds one row of the board, bit x for padded column x. `cells.put` alone keeps rows and counts.
 """
 
 from typing import Final
@@ -42,7 +42,7 @@ LPS_HOLDER: Final = 17
 LAST_ACTOR: Final = 18
 PLIES: Final = 19
 REGIONS: Final = 20  # what is known of processable regions: UNKNOWN, NONE or SOME; no part of the position
-SLIDE: Final = 21  # code of a recovery slide that still waits for its extraction, plus 1; 0 none
+SLIDE: Final = 21  # code of a recovery slide that waits for its extraction, plus 1; 0 none
 HAND: Final = 24
 ELIMINATED: Final = 28
 TERRITORY: Final = 32
@@ -59,7 +59,7 @@ SOME: Final = 2
 CARRIED_ACTED: Final = 1
 CARRIED_RECOVERED: Final = 2
 
-# Phases. EXTRACTION is this engine's own: the second half of a recovery slide with several stacks to pay from.
+# Phases. EXTRACTION is this engine's own: a recovery slide waits for the choice of the stack that pays.
 PLACEMENT: Final = 0
 MOVEMENT: Final = 1
 CAPTURE: Final = 2

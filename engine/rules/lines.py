@@ -7,7 +7,7 @@ from engine.rules.compiled import kernel
 
 @kernel
 def has_line(s: Words, t: Words, player: int) -> bool:
-    """Whether the player owns a run of at least D markers; bit rows shifted over each other, one test an axis."""
+    """Whether the player owns a run of at least D markers: bit rows shifted over each other on each axis."""
     detect = int(t[lay.T_DETECT])
     if s[lay.MARKERS + player - 1] < detect:
         return False
@@ -50,7 +50,7 @@ def line_length(s: Words, t: Words, i: int, step: int, player: int) -> int:
 
 @kernel
 def add_lines(s: Words, t: Words, player: int, out: Words) -> int:
-    """List the line moves: whole lines by first cell and axis, and the segments of over-long ones (rules §10.3)."""
+    """List the line moves: whole lines, and the segments of over-long ones (rules §10.3)."""
     if not has_line(s, t, player):
         return 0
     cells = int(t[lay.T_CELLS])

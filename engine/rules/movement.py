@@ -1,7 +1,8 @@
 """Placement, movement and capture (rules §6, §7, §8).
 
-A code is `plane * cells + cell`. A move or capture is named by its square of departure, its direction and its whole
-distance: a capture is told from a move by the stack on its ray, so both share one plane a direction and distance.
+A code is `plane * cells + cell`. A move or capture is named by its square of departure, its direction and its
+whole distance: the stack on its ray tells a capture from a move, so both share one plane a direction and
+distance.
 """
 
 from engine.rules import layout as lay
@@ -15,7 +16,7 @@ BOTH = 3
 
 @kernel
 def add_rays(s: Words, t: Words, i: int, mode: int, out: Words, n: int) -> int:
-    """Append the moves and captures of the stack on square i to `out`; return the new count (rules §7.2, §8.2)."""
+    """Append the moves and captures of the stack on square i; return the new count (rules §7.2, §8.2)."""
     word = int(s[i])
     height = (word >> 8) & 255
     cap = word >> 16

@@ -1,9 +1,9 @@
 """Positions as text: sixteen fields joined with `|`, as in recorded games.
 
-phase, seat to move, status, winner, hands, eliminated, territory, stacks (`cell:colours`, bottom ring first), markers
-and collapsed cells (`cell:owner`), must-move cell, capturing cell, payment due, acted and recovered flags, swap, and
-last-player-standing (`round,first,mask,exclusive,count,holder`). A recovery slide that waits for its extraction, which
-recorded games do not know, has phase XT and payment `x` with the code of the slide.
+phase, seat to move, status, winner, hands, eliminated, territory, stacks (`cell:colours`, bottom ring first),
+markers and collapsed cells (`cell:owner`), must-move cell, capturing cell, payment due, acted and recovered
+flags, swap, and last-player-standing (`round,first,mask,exclusive,count,holder`). A recovery slide that waits
+for its extraction, which recorded games do not know, has phase XT and payment `x` with the code of the slide.
 """
 
 import numpy as np

@@ -1,19 +1,19 @@
 """Recovery slides (rules §9).
 
-A slide has the code of a move of distance 1 in its direction; taking only a segment (option 2) has distance
-2 + place of the slid marker in the segment. A recovering player controls no stack, so the planes of movement are free.
-Which stack pays is a second decision when several could (phase EXTRACTION).
+A slide has the code of a move of distance 1 in its direction; taking only a segment (option 2) has distance 2
++ place of the slid marker in the segment. A recovering player controls no stack, so the planes of movement
+are free. Which stack pays is a second decision when several could (phase EXTRACTION).
 """
 
 from engine.rules import layout as lay
-from engine.rules.cells import Words, collapse, extract, has_buried, lose_top, put
+from engine.rules.cells import Words, extract, has_buried, lose_top, put
 from engine.rules.compiled import kernel
 from engine.rules.lines import collapse_run
 
 
 @kernel
 def eligible(s: Words, player: int) -> bool:
-    """Whether the player is eligible for recovery (rules §3.7); without stacks every ring on the board is buried."""
+    """Whether the player may recover (rules §3.7); without stacks every ring on the board is buried."""
     p = player - 1
     return bool(s[lay.STACKS + p] == 0 and s[lay.MARKERS + p] > 0 and s[lay.ON_BOARD + p] > 0)
 
@@ -31,7 +31,7 @@ def run_half(s: Words, start: int, gone: int, step: int, own: int) -> int:
 
 @kernel
 def best_run(s: Words, t: Words, origin: int, to: int, own: int) -> int:
-    """Longest run through `to` after the slide: step of its axis + 64, cells before `to`, length, 8 bits each."""
+    """Longest run through `to` after the slide: its step + 64, cells before `to`, length, 8 bits each."""
     best = 0
     for axis in range(t[lay.T_AXES]):
         step = int(t[lay.T_SLIDE_AXIS + axis])
@@ -44,7 +44,7 @@ def best_run(s: Words, t: Words, origin: int, to: int, own: int) -> int:
 
 @kernel
 def applied_run(s: Words, t: Words, origin: int, to: int, own: int) -> int:
-    """The run that applying a slide uses: the first of length >= B (rules §9.5); 0 when the slide is unplayable."""
+    """The run that applying a slide uses: the first of length >= B (rules §9.5); 0 when unplayable."""
     for axis in range(t[lay.T_AXES]):
         step = int(t[lay.T_SLIDE_AXIS + axis])
         before = run_half(s, to, origin, -step, own)
@@ -129,12 +129,6 @@ def count_extractions(s: Words, t: Words, player: int) -> int:
             if n == 1:
                 first = i
     return first << 16 | n
-
-
-@kernel
-def slide_pays(s: Words, t: Words, origin: int, distance: int) -> bool:
-    """Whether a slide costs a buried ring: all but segments of over-long lines do."""
-    return distance == 1
 
 
 @kernel

@@ -4,8 +4,9 @@ For each marker colour on the board the cells that are neither collapsed nor mar
 components; a last pass looks at what is sealed by collapsed cells alone. Components are filled row by row:
 a whole row is filled with shifts, and rows are swept down and up until nothing changes.
 
-A region is named by its first cell, row by row, and its border colour relative to the player (0 own, 1 next seat, ...,
-4 collapsed cells alone). A cell set that is a component for several colours is named by the first of them.
+A region is named by its first cell, row by row, and its border colour relative to the player (0 own, 1 next
+seat, ..., 4 collapsed cells alone). A cell set that is a component for several colours is named by the first
+of them.
 """
 
 from engine.rules import layout as lay
@@ -31,7 +32,7 @@ def fill_row(seed: int, free: int) -> int:
 
 @kernel
 def fill(s: Words, t: Words, y: int, seed: int) -> int:
-    """Move the component of `seed` in row y from the REST rows to the COMPONENT rows; return first | last << 8 row."""
+    """Move the component of `seed` in row y from REST to COMPONENT rows; return first | last << 8 row."""
     width = int(t[lay.T_WIDTH])
     size = int(t[lay.T_SIZE])
     component = int(t[lay.T_ROWS]) + lay.ROWS_COMPONENT * width
@@ -89,7 +90,7 @@ def set_rest(s: Words, t: Words, colour: int) -> None:
 
 @kernel
 def set_payers(s: Words, t: Words, player: int) -> bool:
-    """Set the PAYERS rows to the stacks the player could pay with (rules §11.3); return whether there is one."""
+    """Set the PAYERS rows to the stacks the player could pay with (rules §11.3); say if there is one."""
     width = int(t[lay.T_WIDTH])
     rows = int(t[lay.T_ROWS])
     found = False
@@ -230,7 +231,7 @@ def find_in_pass(
 
 @kernel
 def find_regions(s: Words, t: Words, player: int, stop: int, out: Words) -> int:
-    """List the regions the player may process; with `stop` only say whether there is one (rules §11.2, §11.3)."""
+    """List the processable regions; with `stop` only say whether there is one (rules §11.2, §11.3)."""
     active = active_colours(s, t)
     if active == 0 or not set_payers(s, t, player):
         return 0
@@ -289,7 +290,7 @@ def mark_border(s: Words, t: Words) -> None:
 
 @kernel
 def process_region(s: Words, t: Words, cell: int, wall: int, player: int) -> None:
-    """Collapse a region with its border markers (rules §11.4); `wall` is relative to the player, 4 for none."""
+    """Collapse a region and its border markers (rules §11.4); `wall` is relative to the player, 4 none."""
     players = int(t[lay.T_PLAYERS])
     width = int(t[lay.T_WIDTH])
     component = int(t[lay.T_ROWS]) + lay.ROWS_COMPONENT * width

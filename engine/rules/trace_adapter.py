@@ -1,7 +1,7 @@
 """Adapter between this engine and recorded games of the reference engine.
 
-Recorded games know a recovery slide as one move with its extraction stack, and list slides of the `spec` variant that
-cannot be played (rules §9.5); both are translated here.
+Recorded games know a recovery slide as one move with its extraction stack, and list slides of the `spec`
+variant that cannot be played (rules §9.5); both are translated here.
 """
 
 from collections.abc import Mapping
