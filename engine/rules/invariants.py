@@ -12,17 +12,17 @@ NO_OPS = ("NP", "NM", "NL", "NT")
 BOOKKEEPING = (*NO_OPS, "SP", "SR", "SC", "ST")
 
 
-class Broken(AssertionError):
+class InvariantError(AssertionError):
     """An invariant does not hold."""
 
 
 def _require(holds: object, what: str) -> None:
     if not holds:
-        raise Broken(what)
+        raise InvariantError(what)
 
 
 def check_position(game: Game, *, from_play: bool = True) -> None:
-    """Raise Broken when the words contradict each other or rules §20; `from_play` adds what play alone ensures."""
+    """Raise InvariantError on a contradiction; `from_play` adds what only play from the start ensures."""
     s, t = game.words, game.geometry.tables.table
     _check_cells(s, t)
     _check_rows(s, t)
@@ -30,7 +30,9 @@ def check_position(game: Game, *, from_play: bool = True) -> None:
     if from_play:
         supply, n = game.geometry.supply, game.players
         rings = s[lay.HAND : lay.HAND + n].sum() + s[lay.ON_BOARD : lay.ON_BOARD + n].sum()
-        _require(rings + s[lay.ELIMINATED : lay.ELIMINATED + n].sum() == n * supply, "20.2: rings are conserved")
+        _require(
+            rings + s[lay.ELIMINATED : lay.ELIMINATED + n].sum() == n * supply, "20.2: rings are conserved"
+        )
         for p in range(n):
             _require(s[lay.HAND + p] + s[lay.ON_BOARD + p] <= supply, "20.2: no colour grows")
 
@@ -59,7 +61,9 @@ def _check_cells(s: Words, t: Words) -> None:
         for k in range(height):
             counts[3, rings >> 2 * k & 3] += 1
     for row, start in enumerate((lay.TERRITORY, lay.STACKS, lay.MARKERS, lay.ON_BOARD)):
-        _require((counts[row] == s[start : start + 4]).all(), f"20.3: the counts at word {start} match the cells")
+        _require(
+            (counts[row] == s[start : start + 4]).all(), f"20.3: the counts at word {start} match the cells"
+        )
 
 
 def _check_rows(s: Words, t: Words) -> None:
@@ -120,7 +124,7 @@ def _progress(s: Words) -> int:
 
 
 def check_move(before: Game, move: Move, after: Game) -> None:
-    """Raise Broken when a move has changed what it must not (rules §20.1 to §20.12)."""
+    """Raise InvariantError when a move has changed what it must not (rules §20.1 to §20.12)."""
     a, b, t = before.words, after.words, before.geometry.tables.table
     seat = before.to_move - 1
     squares = t[lay.T_SQUARE : lay.T_SQUARE + before.geometry.cells]
@@ -131,10 +135,14 @@ def check_move(before: Game, move: Move, after: Game) -> None:
         _require(_progress(b) > _progress(a), f"20.4: {move.kind} is progress")
     if move.kind in BOOKKEEPING or move.kind == "SW":
         _require((a[squares] == b[squares]).all(), "20.7: bookkeeping leaves the board")
-        _require((a[lay.HAND : lay.FIRST_SQUARE] == b[lay.HAND : lay.FIRST_SQUARE]).all(), "20.7: and counters")
+        _require(
+            (a[lay.HAND : lay.FIRST_SQUARE] == b[lay.HAND : lay.FIRST_SQUARE]).all(), "20.7: and counters"
+        )
     others = [p for p in range(4) if p != seat]
     for start in (lay.ELIMINATED, lay.TERRITORY):
-        _require((a[start : start + 4][others] == b[start : start + 4][others]).all(), "20.12: only the mover's")
+        _require(
+            (a[start : start + 4][others] == b[start : start + 4][others]).all(), "20.12: only the mover's"
+        )
     _require((b[lay.HAND : lay.HAND + 4] <= a[lay.HAND : lay.HAND + 4]).all(), "20.2: hands never grow")
     if move.kind in ("M", "C", "K"):
         rings = int(a[lay.ON_BOARD : lay.OUT_AT].sum() - b[lay.ON_BOARD : lay.OUT_AT].sum())

@@ -2,9 +2,9 @@
 
     magic "RIFG" | format version, 1 byte | body, msgpack | SHA-256 of all before it, 32 bytes
 
-The body holds the start, the options, the result, the provenance, and for each ply the place of the move among the
-legal codes in ascending order (a variable-length integer) and one check byte of the position it leads to. The digest
-finds any damage; the check bytes name the ply of it.
+The body holds the start, the options, the result, the provenance, and for each ply the place of the move
+among the legal codes in ascending order (a variable-length integer) and one check byte of the position it
+leads to. The digest finds any damage; the check bytes name the ply of it.
 """
 
 import hashlib
@@ -158,9 +158,7 @@ class GameRecord(msgspec.Struct, frozen=True):
 
     def notation(self) -> list[str]:
         """Return each move in notation."""
-        return [
-            str(game.move(code)) for game, code in zip(self.positions(), self.codes, strict=False)
-        ]
+        return [str(game.move(code)) for game, code in zip(self.positions(), self.codes, strict=False)]
 
     def to_bytes(self) -> bytes:
         """Pack the game into a file."""
@@ -281,7 +279,8 @@ def read_record(data: bytes) -> GameRecord:
         raise BadRecord(f"ply 0: the game file is damaged, its body cannot be read: {error}") from error
     if body.provenance.rules_version != RULES_VERSION:
         raise BadRecord(
-            f"the game was played by rules {body.provenance.rules_version!r}, this program has {RULES_VERSION!r}"
+            f"the game was played by rules {body.provenance.rules_version!r}, "
+            f"this program has {RULES_VERSION!r}"
         )
     rules = Rules(body.swap, body.variant, body.rings, body.lps_rounds)
     first = _start(body.board, body.players, rules, body.start)
@@ -289,9 +288,7 @@ def read_record(data: bytes) -> GameRecord:
     _check_result(body.result, game, len(codes))
     if not intact:
         raise BadRecord(f"the game file is damaged outside its moves (all {len(codes)} plies replay)")
-    return GameRecord(
-        body.board, body.players, rules, body.start, tuple(codes), body.result, body.provenance
-    )
+    return GameRecord(body.board, body.players, rules, body.start, tuple(codes), body.result, body.provenance)
 
 
 def _check_result(result: Result, game: Game, plies: int) -> None:

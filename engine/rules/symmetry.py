@@ -1,13 +1,14 @@
 """Symmetries of the boards, for cells, codes and states (rules §20.13).
 
-Squares have 8 symmetries, hexagons 12: number k turns k mod n quarters (or sixths) after a reflection if k >= n, with
-n = 4 or 6; number 0 is the identity. A permutation p maps cell c to p[c]; planes of a net are moved by
-`turned[..., p] = planes`.
+Squares have 8 symmetries, hexagons 12: number k turns k mod n quarters (or sixths) after a reflection if k >=
+n, with n = 4 or 6; number 0 is the identity. A permutation p maps cell c to p[c]; planes of a net are moved
+by `turned[..., p] = planes`.
 
-The codes of placements, moves, payments, line segments and scalars follow from the geometry alone. Whole lines and
-regions are named by a first cell that another cell may replace, and a segment of a recovery slide is counted along
-its axis: those are named afresh in the turned state. The rules themselves are not quite symmetric: recovery breaks
-ties by the order of axes (§9.5), and the extra spread offsets of hex8 (§1.4) keep only `exact_symmetries`.
+The codes of placements, moves, payments, line segments and scalars follow from the geometry alone. Whole
+lines and regions are named by a first cell that another cell may replace, and a segment of a recovery slide
+is counted along its axis: those are named afresh in the turned state. The rules themselves are not quite
+symmetric: recovery breaks ties by the order of axes (§9.5), and the extra spread offsets of hex8 (§1.4) keep
+only `exact_symmetries`.
 """
 
 from dataclasses import replace
@@ -70,7 +71,7 @@ def inverse(board: str, k: int) -> int:
 
 @cache
 def exact_symmetries(board: str) -> tuple[int, ...]:
-    """Return the symmetries that keep all rules but the tie-breaks of recovery; the others bend hex8's spread."""
+    """Return the symmetries that keep all rules but the tie-breaks of recovery."""
     if board != "hex8":
         return tuple(range(symmetry_count(board)))
     where = geometry(board, 2)

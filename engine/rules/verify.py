@@ -1,6 +1,7 @@
 """Checks recorded games ply by ply: legal moves, positions, hashes, ends and reasons.
 
-A recorded game is a JSON object a line, optionally gzipped. Its keys are described in `tests/golden/README.md`.
+A recorded game is a JSON object a line, optionally gzipped. Its keys are described in
+`tests/golden/README.md`.
 """
 
 import gzip
@@ -18,8 +19,8 @@ from engine.rules.position import FIELDS
 from engine.rules.trace_adapter import listed_moves
 
 FIELD_NAMES = (
-    "phase", "player", "status", "winner", "hands", "eliminated", "territory", "stacks", "markers", "collapsed",
-    "must move", "capturing", "payment due", "acted/recovered", "swap", "last player standing",
+    "phase", "player", "status", "winner", "hands", "eliminated", "territory", "stacks", "markers",
+    "collapsed", "must move", "capturing", "payment due", "acted/recovered", "swap", "last player standing",
 )  # fmt: skip
 SHOWN = 8
 
@@ -70,7 +71,9 @@ def _compare_lists(expected: Mapping[str, Any], game: Game) -> str:
     if "L" in expected and found != expected["L"]:
         missing = sorted(set(expected["L"]) - set(found))
         extra = sorted(set(found) - set(expected["L"]))
-        return f"legal moves differ; missing: {_some(missing) or 'none'}; not recorded: {_some(extra) or 'none'}"
+        return (
+            f"legal moves differ; missing: {_some(missing) or 'none'}; not recorded: {_some(extra) or 'none'}"
+        )
     if "N" in expected and len(found) != expected["N"]:
         return f"{expected['N']} legal moves are recorded, found {len(found)}: {_some(found)}"
     if "H" in expected and digest("\n".join(found)) != expected["H"]:
