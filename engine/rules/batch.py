@@ -53,6 +53,11 @@ def _playouts(data: Words, g: Tables, seeds: NDArray[np.int64], plies: NDArray[n
         plies[k] = playout_words(data[k], g.table, out, rng, limit)
 
 
+def game_seeds(seed: int, games: int) -> NDArray[np.int64]:
+    """Return a seed for each game of a batch [games]."""
+    return np.random.SeedSequence(seed).generate_state(games, np.uint32).astype(np.int64)
+
+
 class GameBatch:
     """Games of one geometry; `data` [games, state_words] is the memory they live in."""
 
@@ -95,9 +100,8 @@ class GameBatch:
 
         The result depends on the seed and the place of a game in the batch, never on the number of threads.
         """
-        seeds = np.random.SeedSequence(seed).generate_state(len(self.data), np.uint32).astype(np.int64)
         plies = np.zeros(len(self.data), dtype=np.int64)
-        _playouts(self.data, self.geometry.tables, seeds, plies, limit)
+        _playouts(self.data, self.geometry.tables, game_seeds(seed, len(self.data)), plies, limit)
         return plies
 
     @property

@@ -96,7 +96,8 @@ def _check_turn(game: Game, *, from_play: bool) -> None:
         return
     _require(kinds, "20.6: never empty while active")
     _require(len(set(game.legal_codes().tolist())) == len(kinds), "distinct moves have distinct codes")
-    _require(s[lay.HAND + player - 1] + s[lay.ON_BOARD + player - 1] > 0, "20.10: the player has material")
+    if phase == lay.PLACEMENT:  # later in the turn the last ring may be lost
+        _require(s[lay.HAND + player - 1] + s[lay.ON_BOARD + player - 1] > 0, "20.10: the player has material")
     for word, phases in (
         (lay.MUST_MOVE, (lay.MOVEMENT,)),
         (lay.CHAIN, (lay.CAPTURE, lay.CHAIN_CAPTURE)),

@@ -85,7 +85,7 @@ def _turned_direction(where: Geometry, permutation: Permutation, cell: int, to: 
 
 @cache
 def code_permutation(where: Geometry, k: int) -> Permutation:
-    """Return the image of each code under symmetry k [policy_size]; -1 for whole lines and regions.
+    """Return the image of each code under symmetry k [policy_size]; -1 for whole lines and regions, and for codes that no move has.
 
     The image of a recovery segment is not the one of the move that shares its code: use `turn_codes` there.
     """
@@ -97,7 +97,7 @@ def code_permutation(where: Geometry, k: int) -> Permutation:
     eliminate = int(t[lay.T_PLANE_ELIMINATE])
     table[eliminate] = eliminate * cells + permutation
     for plane in range(g.scalar_plane, g.policy_planes):
-        table[plane] = plane * cells
+        table[plane, 0] = plane * cells
     for (cell, to), (d, distance) in rays(where).items():
         image = _turned_direction(where, permutation, cell, to)
         table[lay.PLANE_MOVE + d * reach + distance - 1, cell] = (
