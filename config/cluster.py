@@ -1,0 +1,144 @@
+"""`cluster.yaml`: the voters, where they listen, and how a cluster keeps time and secrets."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[int, Meta(gt=0)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A part of the settings; unknown keys are refused with their path."""
+
+
+class VoterAddress(Section, frozen=True):
+    """Where one voter listens. Hosts are names or addresses that the other machines can reach."""
+
+    id: str
+    host: str
+    http_port: Port = 8770
+    raft_port: Port = 8780
+    gossip_port: Port = 8790
+
+    @property
+    def http(self) -> str:
+        """`https://host:port`, what workers join and browsers open."""
+        return f"https://{self.host}:{self.http_port}"
+
+    @property
+    def raft(self) -> str:
+        """`host:port` of the Raft transport."""
+        return f"{self.host}:{self.raft_port}"
+
+    @property
+    def gossip(self) -> str:
+        """`host:port` of the gossip socket."""
+        return f"{self.host}:{self.gossip_port}"
+
+
+class RaftSettings(Section, frozen=True):
+    """Timeouts and sizes of the replicated log."""
+
+    election_ms_min: Positive = 300
+    election_ms_max: Positive = 600
+    fsync: bool = True
+    snapshot_bytes: Positive = 64 << 20  # a snapshot is taken when the log has grown by this much
+    batch_commands_max: Positive = 2000
+    batch_bytes_max: Positive = 1 << 20
+    batches_in_flight: Positive = 4
+
+    def __post_init__(self) -> None:
+        if self.election_ms_max < self.election_ms_min * 3 // 2:
+            raise ValueError("election_ms_max must be at least 1.5 times election_ms_min, or elections collide")
+
+
+class GossipSection(Section, frozen=True):
+    """Pace of the failure detector."""
+
+    period_ms: Positive = 500
+    suspicion_mult: Positive = 4
+    presence_ttl_ms: Positive = 4000
+
+
+class StoreSettings(Section, frozen=True):
+    """Where artifacts are kept: the voters' disks, or an S3-compatible store by URL."""
+
+    url: str = ""  # "s3://bucket/prefix"; empty = the voters' disks
+    endpoint: str = ""
+    credentials_file: str = ""
+    replicas: Positive = 2
+    quota_mb: Positive = 20_000  # of each voter's disk
+    floor_mb: Positive = 500  # free space that is always left
+    upload_kbps_max: int = 0  # a connection, 0 = unlimited
+
+
+class LimitSettings(Section, frozen=True):
+    """Bounds on what clients may ask for."""
+
+    queue_max: Positive = 1_000_000
+    request_bytes_max: Positive = 8 << 20
+    artifact_bytes_max: Positive = 4 << 30
+    connections_max: Positive = 4000
+    requests_s_max: Positive = 20_000  # a connection
+
+
+class ClusterSettings(Section, frozen=True):
+    """`cluster.yaml`, the same file on every voter."""
+
+    cluster_id: str
+    voters: tuple[VoterAddress, ...]
+    ca: str = "certs/ca.pem"  # paths are relative to the file's folder
+    gossip_keys: tuple[str, ...] = ("secrets/gossip.key",)
+    token_key: str = "secrets/token.key"  # noqa: S105  a path
+    raft: RaftSettings = RaftSettings()
+    gossip: GossipSection = GossipSection()
+    store: StoreSettings = StoreSettings()
+    limits: LimitSettings = LimitSettings()
+
+    def __post_init__(self) -> None:
+        ids = [voter.id for voter in self.voters]
+        if not ids:
+            raise ValueError("voters: name at least one voter")
+        if len(set(ids)) != len(ids):
+            raise ValueError("voters: every id must be different")
+
+    def voter(self, voter_id: str) -> VoterAddress:
+        """Return the address of `voter_id`; KeyError when the file does not name it."""
+        for voter in self.voters:
+            if voter.id == voter_id:
+                return voter
+        raise KeyError(voter_id)
+
+
+class VoterSettings(Section, frozen=True):
+    """`voter.yaml`: what is this voter's own."""
+
+    id: str
+    data: str = "data"
+    cluster: str = "cluster.yaml"
+    cert: str = "certs/voter.pem"
+    key: str = "certs/voter.key"
+
+
+class WorkerSettings(Section, frozen=True):
+    """`worker.yaml` or flags: what a worker needs to join."""
+
+    id: str
+    join: tuple[str, ...]  # https URLs of one or more voters
+    token_file: str
+    ca: str
+    data: str = "worker-data"
+    slots: int = 0  # jobs at once on the CPU; 0 = one for each two cores
+    labels: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()  # empty = all that are installed
+    cpus: int = 0  # 0 = what the machine has
+    ram_mb: int = 0
+    disk_mb: Positive = 20_000  # quota of the spool, cache and working folders
+    floor_mb: Positive = 500
+    threads: int = 0  # of one job; 0 = cpus of the job
+    gossip: str = ""  # "host:port" reachable by UDP both ways; empty = present by heartbeat
+    upload_kbps_max: int = 0

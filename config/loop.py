@@ -1,0 +1,80 @@
+"""`loop.yaml`: what the improvement loop aims at. These values start the cluster's replicated settings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from config.cluster import Positive, Section
+
+Milli = Annotated[int, Meta(ge=0, le=1000)]
+
+
+class Shares(Section, frozen=True):
+    """How claims are shared among kinds, in per cent."""
+
+    selfplay: Annotated[int, Meta(ge=0, le=100)] = 60
+    training: Annotated[int, Meta(ge=0, le=100)] = 30
+    tournament: Annotated[int, Meta(ge=0, le=100)] = 10
+
+    def __post_init__(self) -> None:
+        if self.selfplay + self.training + self.tournament != 100:
+            raise ValueError("selfplay + training + tournament must be 100")
+
+
+class SelfplaySettings(Section, frozen=True):
+    """How games for training are made."""
+
+    games_per_job: Positive = 200
+    simulations_full: Positive = 32
+    simulations_fast: Positive = 8
+    full_share_milli: Milli = 250
+    bootstrap_engine: str = "heuristic"  # plays until there is a first model
+    bootstrap_games: Positive = 1500
+
+
+class TrainSettings(Section, frozen=True):
+    """How nets are trained."""
+
+    size: str = "32x4"
+    steps: Positive = 1500
+    batch_size: Positive = 256
+    learning_rate_micro: Positive = 1000
+    games_new_min: Positive = 1000  # new games since the last training before the next one
+    window_games_min: Positive = 1500
+    window_exponent_milli: Milli = 650
+
+
+class GateSettings(Section, frozen=True):
+    """What a candidate must show. Floors are shares of points against a baseline, in thousandths."""
+
+    floor_random_milli: tuple[int, int, int] = (850, 550, 450)  # 2, 3, 4 players
+    floor_heuristic_milli: tuple[int, int, int] = (600, 450, 350)
+    bootstrap_random_milli: tuple[int, int, int] = (750, 500, 400)  # while a config has no champion
+    bootstrap_heuristic_milli: tuple[int, int, int] = (0, 0, 0)
+    floor_games: Positive = 100
+    simulations: Positive = 16
+    elo0: int = 0
+    elo1: int = 50
+    alpha_milli: Milli = 50
+    beta_milli: Milli = 50
+    games_max: Positive = 400
+    rollbacks_day_max: Positive = 3
+    regression_elo: Positive = 50
+    canary_games: Positive = 40
+
+
+class LoopSettings(Section, frozen=True):
+    """`loop.yaml`."""
+
+    configs: tuple[str, ...] = ("square8_2p",)
+    target_elo: Positive = 2000
+    shares: Shares = Shares()
+    selfplay: SelfplaySettings = SelfplaySettings()
+    train: TrainSettings = TrainSettings()
+    gate: GateSettings = GateSettings()
+    evaluation_share_milli: Milli = 100  # reserved for candidates
+    evaluation_wait_s_max: Positive = 600
+    ladder_games: Positive = 40
+    webhooks: tuple[str, ...] = ()  # files that hold a Slack or Discord webhook URL
