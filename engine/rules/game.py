@@ -32,9 +32,7 @@ REASONS = (
     "timeout",
 )
 MAGIC = b"RRP1"
-HEADER = struct.Struct(
-    "<4sBBBBHH"
-)  # magic, board, players, variant, swap, supply, last-player-standing rounds
+HEADER = struct.Struct("<4sBBBBHH")  # magic, board, players, variant, swap, supply, last-player-standing rounds
 EXTRAS = struct.Struct("<IBBB4I")  # plies, carried flags, last actor, reason, ply at which each seat was out
 
 
@@ -79,9 +77,7 @@ class Outcome:
 @lru_cache(maxsize=256)
 def _geometry(board: str, players: int, rules: Rules) -> Geometry:
     try:
-        return geometry(
-            board, players, rules.variant, swap=rules.swap, rings=rules.rings, lps_rounds=rules.lps_rounds
-        )
+        return geometry(board, players, rules.variant, swap=rules.swap, rings=rules.rings, lps_rounds=rules.lps_rounds)
     except ValueError as error:
         raise RulesError(str(error)) from error
 
@@ -105,9 +101,7 @@ class Game:
         return cls(where, words)
 
     @classmethod
-    def from_state(
-        cls, text: str, board: str, players: int, rules: Rules | Mapping[str, object] | None = None
-    ) -> Self:
+    def from_state(cls, text: str, board: str, players: int, rules: Rules | Mapping[str, object] | None = None) -> Self:
         """Start from a position written as text (`engine.rules.position`)."""
         where = _geometry(board, players, Rules.of(rules))
         return cls(where, parse_state(text, where))

@@ -186,9 +186,7 @@ def land(s: Words, t: Words, square: int, player: int, phase: int) -> None:
     """Enter a capture phase if the stack that has landed may capture, else the line phase (rules §4.3)."""
     word = int(s[square])
     s[lay.MUST_MOVE] = 0
-    if (word & lay.FACE) == lay.STACK | player and can_act(
-        s, t, square, (word >> 8) & 255, word >> 16, CAPTURES
-    ):
+    if (word & lay.FACE) == lay.STACK | player and can_act(s, t, square, (word >> 8) & 255, word >> 16, CAPTURES):
         s[lay.PHASE] = phase
         s[lay.CHAIN] = square
     else:

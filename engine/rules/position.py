@@ -115,9 +115,7 @@ def _read_contents(s: Words, g: Tables, fields: list[str]) -> None:
                 put(s, t, square, kind | _number(content, 1, g.players, f"the owner of cell {cell}"))
                 continue
             if not 1 <= len(content) <= highest:
-                raise BadPosition(
-                    f"the stack on cell {cell} has {len(content)} rings: the limit is {highest}"
-                )
+                raise BadPosition(f"the stack on cell {cell} has {len(content)} rings: the limit is {highest}")
             rings = 0
             for digit in content:
                 colour = _number(digit, 1, g.players, f"a ring on cell {cell}") - 1

@@ -121,9 +121,7 @@ def listed_moves(game: Game) -> list[Move]:
         if move.mode == "L2":
             moves.append(move)
             continue
-        moves += [
-            Move("R", origin=move.origin, to=move.to, mode=move.mode, extract=int(payer)) for payer in payers
-        ]
+        moves += [Move("R", origin=move.origin, to=move.to, mode=move.mode, extract=int(payer)) for payer in payers]
     return moves
 
 
@@ -205,9 +203,7 @@ class TraceAdapter:
         """Start from the empty board."""
         self.game = Game.new(board, players, rules)
 
-    def from_state(
-        self, state: Mapping[str, Any], board: str, players: int, rules: Mapping[str, object]
-    ) -> None:
+    def from_state(self, state: Mapping[str, Any], board: str, players: int, rules: Mapping[str, object]) -> None:
         """Start from a position."""
         self.game = Game.from_state(state_from_dict(state), board, players, rules)
 

@@ -150,6 +150,21 @@ def test_resignation() -> None:
         Game.new("square8", 2).resign(3)
 
 
+def test_ranking_of_the_others() -> None:
+    """Winner first, then territory, elimination score and markers; full ties share their rank (rules §13.7)."""
+
+    def ranks(elim: str, markers: str) -> tuple[int, ...]:
+        text = f"GO|2|X|2|0,0,0,0|{elim}|2,0,1,1||{markers}|0:1,1:1,2:3,3:4|-|-|-|00|0|0,0,----,0,0,0"
+        outcome = Game.from_state(text, "square8", 4).outcome
+        assert outcome is not None
+        assert sum(outcome.values) == pytest.approx(2.0)
+        return outcome.ranks
+
+    assert ranks("0,1,5,4", "") == (2, 1, 3, 4)
+    assert ranks("0,1,4,4", "9:4") == (2, 1, 4, 3)
+    assert ranks("0,1,4,4", "") == (2, 1, 3, 3)
+
+
 def test_batch_plays_as_single_games_do() -> None:
     """A batch gives each game what the single-game rules give it."""
     where = geometry("hex8", 3)
