@@ -206,6 +206,8 @@ def _check_playable(s: Words, g: Tables) -> None:
 def parse_state(text: str, geometry: Geometry) -> Words:
     """Read a state; raise BadPosition when it is none of this board and number of players."""
     g = geometry.tables
+    if not isinstance(text, str):
+        raise BadPosition("the position must be a text")
     fields = text.split("|")
     if len(fields) != FIELDS:
         raise BadPosition(f"the position has {len(fields)} fields: write {FIELDS}, joined with |")
