@@ -61,7 +61,7 @@ class Rules:
 
     def __post_init__(self) -> None:
         """Refuse values of the wrong type."""
-        if type(self.swap) is not bool or type(self.variant) is not str:
+        if (type(self.swap), type(self.variant)) != (bool, str):
             raise RulesError("swap must be true or false, variant a text")
         if type(self.lps_rounds) is not int or type(self.rings) not in (int, type(None)):
             raise RulesError("rings and lps_rounds must be whole numbers")

@@ -182,11 +182,9 @@ def turn_codes(s: Words, where: Geometry, codes: Words, k: int) -> Words:
     g, t = where.tables, where.tables.table
     images = code_permutation(where, k)[codes].copy()
     planes = codes // g.cells
-    segments = (planes > lay.PLANE_MOVE) & (planes < t[lay.T_PLANE_LINE])
-    segments &= (planes - lay.PLANE_MOVE) % t[lay.T_REACH] > 0
     afresh = images < 0
-    if s[lay.STACKS + s[lay.PLAYER] - 1] == 0:
-        afresh |= segments
+    if s[lay.STACKS + s[lay.PLAYER] - 1] == 0:  # recovery slides
+        afresh |= (planes >= lay.PLANE_MOVE) & (planes < t[lay.T_PLANE_LINE])
     if afresh.any():
         permutation = symmetries(where.board)[k]
         turned = turn_state(s, where, k)
