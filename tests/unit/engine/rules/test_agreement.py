@@ -45,10 +45,10 @@ def test_bounds_checked_build_agrees(compiled: list[str]) -> None:
 def test_bounds_checked_build_checks() -> None:
     """That build does refuse an index out of bounds."""
     program = (
-        "import numpy as np; from engine.rules import kernels; from engine.rules.geometry import geometry\n"
+        "import numpy as np; from engine.rules import kernels, movement; from engine.rules.geometry import geometry\n"
         "g = geometry('square8', 2).tables; s = np.zeros(g.state_words, dtype=np.int32)\n"
         "kernels.new_game(s, g)\n"
-        "kernels.add_rays(s, g.table, 10**6, 3, s, 0)"
+        "movement.add_rays(s, g.table, 10**6, 3, s, 0)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
