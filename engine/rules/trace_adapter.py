@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.rules import layout as lay
 from engine.rules.actions import Move, move_of
+from engine.rules.errors import RulesError
 from engine.rules.game import Game
 from engine.rules.recovery import add_extractions, add_slides, eligible
 
@@ -86,7 +87,14 @@ def move_to_dict(move: Move) -> dict[str, Any]:
 
 
 def move_from_dict(move: Mapping[str, Any]) -> Move:
-    """Read a move with the field names of recorded games."""
+    """Read a move with the field names of recorded games; raise RulesError when it is none."""
+    try:
+        return _read_move(move)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise RulesError(f"{move!r:.80} is no move: {error!r}") from error
+
+
+def _read_move(move: Mapping[str, Any]) -> Move:
     kind = KINDS[move["type"]]
     mode = move["context"][0] if kind == "E" else ""
     if kind == "R":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.rules.errors import RulesError
 from engine.rules.trace_adapter import TraceAdapter, move_from_dict, state_from_dict, state_to_dict
 from engine.rules.verify import check_game, read_games
 
@@ -71,6 +72,20 @@ def test_dictionaries_of_the_adapter_go_both_ways() -> None:
             assert "L" not in ply or sorted(str(move) for move in moves) == ply["L"]
             adapter.apply(next(move for move in adapter.legal_moves() if str(move_from_dict(move)) == ply["c"]))
             assert "s" not in ply or adapter.game.state() == ply["s"]
+
+
+@pytest.mark.parametrize(
+    "move",
+    [{}, {"type": "jump"}, {"type": "recovery_slide"}, {"type": "move_stack", "from": 0}, {"type": "place_ring"}, []],
+)
+def test_adapter_refuses_what_is_no_move(move: object) -> None:
+    """A malformed or illegal move is one clear error, and changes nothing."""
+    adapter = TraceAdapter()
+    adapter.new_game("square8", 2, {"swap": False})
+    before = adapter.state()
+    with pytest.raises(RulesError):
+        adapter.apply(move)
+    assert adapter.state() == before
 
 
 def test_vectors_are_checked() -> None:
