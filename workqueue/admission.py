@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import msgspec
 
+from workqueue.machine.commands import AnyCommand, Enqueue
+from workqueue.open_kinds import SchemaMismatch, check_payloads
 from workqueue.schema import KINDS
 from workqueue.security import Identity, may_propose
 from workqueue.stream import StreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
@@ -24,6 +31,7 @@ class _Tag(msgspec.Struct, frozen=True):
 
 class _Job(msgspec.Struct, frozen=True):
     kind: str
+    payload: msgspec.Raw = msgspec.Raw(b"\x80")
 
 
 class _Jobs(msgspec.Struct, frozen=True):
@@ -56,28 +64,48 @@ def actor_of(identity: Identity, claimed: str) -> str:
     return f"{identity.actor}/{claimed}"[:200] if claimed else identity.actor
 
 
-def admit(identity: Identity, request: Envelope) -> Envelope:
-    """Return the request as it may go on, the same object when nothing had to change; raises StreamError."""
+def admit(identity: Identity, request: Envelope, kinds: Sequence[Mapping[str, Any]] = ()) -> Envelope:
+    """Return the request as it may go on, the same object when nothing had to change; raises StreamError.
+
+    `kinds` are the open kinds, by whose schemas payloads are checked.
+    """
     name = command_type(request.command)
     if not may_propose(identity.role, name):
         raise StreamError("forbidden", f"the role `{identity.role}` may not propose {name}")
     if name == "Enqueue" and identity.role == "worker":
-        _only_open_kinds(request.command)
+        _only_open_kinds(job.kind for job in _jobs_of(request.command))
+    if name == "Enqueue" and kinds:
+        try:
+            check_payloads(kinds, ((job.kind, job.payload) for job in _jobs_of(request.command)))
+        except SchemaMismatch as error:
+            raise StreamError("invalid", str(error)) from error
     actor = actor_of(identity, request.actor)
     if actor == request.actor:
         return request
     return Envelope(request.client, request.request_id, actor, request.command)
 
 
-def _only_open_kinds(command: msgspec.Raw) -> None:
-    """A worker's token feeds kinds that were registered by name, never the improvement loop's own."""
+def admit_command(identity: Identity, command: AnyCommand) -> None:
+    """Judge a command that is decoded already; raises StreamError("forbidden")."""
+    name = type(command).__name__
+    if not may_propose(identity.role, name):
+        raise StreamError("forbidden", f"the role `{identity.role}` may not propose {name}")
+    if isinstance(command, Enqueue) and identity.role == "worker":
+        _only_open_kinds(job.kind for job in command.jobs)
+
+
+def _jobs_of(command: msgspec.Raw) -> tuple[_Job, ...]:
     try:
-        jobs = _jobs(command).jobs
+        return _jobs(command).jobs
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StreamError("malformed", f"the jobs to enqueue are not understood: {error}") from error
-    for job in jobs:
-        if job.kind in KINDS:
-            raise StreamError("forbidden", f"the role `worker` may not enqueue jobs of the built-in kind `{job.kind}`")
+
+
+def _only_open_kinds(kinds: Iterable[str]) -> None:
+    """A worker's token feeds kinds that were registered by name, never the improvement loop's own."""
+    for kind in kinds:
+        if kind in KINDS:
+            raise StreamError("forbidden", f"the role `worker` may not enqueue jobs of the built-in kind `{kind}`")
 
 
 class Bucket:

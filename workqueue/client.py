@@ -29,6 +29,7 @@ _outcomes = msgspec.msgpack.Decoder(list[AnyOutcome]).decode
 _outcome = msgspec.msgpack.Decoder(Granted | Empty | Refused).decode
 _RETRYABLE = frozenset({"unavailable", "not_leader", "closed", "unknown", "limit"})
 _PAUSE_S = 0.05
+_HOLD_S = 3.2  # how long a voter holds a call while it knows no leader
 _EVENTS_WAIT_MS = 20_000
 _PAUSE_S_MAX = 1.0
 
@@ -211,6 +212,8 @@ class Client:
                     raise Rejected(error.code, str(error), error.retry_ms) from error
                 sent = sent or (link is not None and error.code in {"closed", "unknown"})
                 wait_s, reason = error.retry_ms / 1000, str(error)
+                if error.code == "unavailable" and deadline - loop.time() < wait_s + _HOLD_S:
+                    break  # a voter would hold the next try for longer than there is time
             wait_s = min(max(wait_s, pause * random.uniform(0.5, 1.0)), max(deadline - loop.time(), 0))  # noqa: S311
             await asyncio.sleep(wait_s)
             pause = min(2 * pause, _PAUSE_S_MAX)

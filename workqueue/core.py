@@ -45,10 +45,9 @@ async def serve(config: VoterConfig) -> None:
     """Run until cancelled; raises ProcessFailure when the replica cannot start or go on."""
     prepare_data(config)
     machine = Machine()
-    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     async with contextlib.AsyncExitStack() as stack:
         try:
-            replica = await stack.enter_async_context(Replica(machine, replica_settings(config)))
+            replica = await stack.enter_async_context(Replica(replica_settings(config), machine))
         except ConsensusError as error:
             raise _failure(error) from error
         server = CoreServer(replica, machine)
@@ -61,7 +60,10 @@ async def serve(config: VoterConfig) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.run())
             tasks.create_task(_collect())
-            await failed
+            try:
+                await replica.wait_failed()
+            except ConsensusError as error:
+                raise _failure(error) from error
 
 
 async def _collect() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from workqueue.replication import Log, Machine
 
-STATE_S = 0.25  # pace of pushed state
+STATE_S = 0.1  # pace of pushed state
 EVENTS_S = 0.05  # pace of looking for new events for those who wait
 WATCHED = ("tokens", "kinds")  # views that every front keeps at hand
 GATHER_MAX = 2_000  # requests proposed together
@@ -306,7 +306,7 @@ class CoreServer:
         return (events[-1].seq if events else machine.last_seq, events)
 
     def _state(self) -> CoreState:
-        return core_state(self._log.role(), len(self._parked))
+        return core_state(self._log.role(), len(self._parked), self._machine.next_due_ms)
 
     def _push_state(self) -> None:
         state = self._state()

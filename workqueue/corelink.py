@@ -60,6 +60,11 @@ class CoreLink:
             while not self.heard_at:
                 await self.changed()
 
+    async def close(self) -> None:
+        """End the connection and every call in flight."""
+        self._link.transport.close()
+        await self._link.closed
+
     @property
     def closed(self) -> asyncio.Future[None]:
         """Done when the core is gone."""

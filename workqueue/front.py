@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import time
@@ -11,10 +12,12 @@ import structlog
 from aiohttp import web
 
 from workqueue.corelink import SOCKET, CoreLink, socket_path
+from workqueue.duties.runner import all_duties, run_duties
 from workqueue.errors import EXIT_FAILED, ProcessFailure
 from workqueue.http.app import make_app
 from workqueue.http.auth import Tokens
 from workqueue.http.context import FrontContext, Leader
+from workqueue.liveness import liveness
 from workqueue.metrics import Metrics
 from workqueue.peers import Peers
 from workqueue.process import VoterConfig, run_process, say_ready
@@ -38,6 +41,11 @@ async def serve(config: VoterConfig) -> None:
     """Run until cancelled; raises ProcessFailure when the core goes away."""
     async with contextlib.AsyncExitStack() as stack:
         context = await _compose(config, stack)
+        context.membership, context.presence = await stack.enter_async_context(
+            liveness(config, context.core, context.peers)
+        )
+        duties = asyncio.create_task(run_duties(context, all_duties(), wall_ms))
+        stack.push_async_callback(_cancel, duties)
         runner = web.AppRunner(make_app(context), access_log=None, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -52,7 +60,11 @@ async def serve(config: VoterConfig) -> None:
 
 async def _compose(config: VoterConfig, stack: contextlib.AsyncExitStack) -> FrontContext:
     core = CoreLink(config.voter.id)
-    await core.connect(socket_path(config.run, SOCKET))
+    try:
+        await core.connect(socket_path(config.run, SOCKET))
+    except TimeoutError:
+        raise ProcessFailure("the core process does not answer on its socket", EXIT_FAILED) from None
+    stack.push_async_callback(core.close)
     voters = config.cluster.voters
     tls = voter_client_context(config.cert, config.key, config.ca)
     peers = await stack.enter_async_context(Peers(config.voter.id, voters, tls))
@@ -67,6 +79,11 @@ async def _compose(config: VoterConfig, stack: contextlib.AsyncExitStack) -> Fro
         tokens=Tokens(core, key, frozenset(voter.id for voter in voters), wall_ms),
         metrics=Metrics(),
     )
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def main(config: Path) -> int:

@@ -24,10 +24,11 @@ class CoreState(msgspec.Struct, frozen=True, omit_defaults=True):
     applied_index: int
     age_ms: int  # since the leader (on the leader: a majority) was last heard
     ready: bool = False
-    parked: int = 0
+    parked: int = 0  # claims that wait for a job
+    next_due_ms: int = 0  # when time has something to do; 0 = never
 
 
-def core_state(role: Role, parked: int) -> CoreState:
+def core_state(role: Role, parked: int, next_due_ms: int) -> CoreState:
     """Return the state that a replica's role is."""
     return CoreState(
         role.node_id,
@@ -39,6 +40,7 @@ def core_state(role: Role, parked: int) -> CoreState:
         role.age_ms,
         role.ready,
         parked,
+        next_due_ms,
     )
 
 
@@ -48,6 +50,11 @@ class Machine(Protocol):
     @property
     def claimable_version(self) -> int:
         """Grow whenever something may have become claimable."""
+        ...
+
+    @property
+    def next_due_ms(self) -> int:
+        """Say when Tick has something to do, 0 = never."""
         ...
 
     @property

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import signal
 import sys
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -28,6 +28,7 @@ class Child:
         self.module = module
         self._config = config
         self._sentence = ""
+        self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start it and wait until it serves; raises ProcessFailure with its own sentence when it cannot."""
@@ -53,7 +54,7 @@ class Child:
 
     async def stop(self) -> None:
         """Ask it to end, and insist after a while."""
-        if self._process.returncode is None:
+        if self._process and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
             try:
@@ -64,6 +65,7 @@ class Child:
                 await self._process.wait()
 
     async def _read_until_ready(self) -> bool:
+        assert self._process
         assert self._process.stdout
         async for line in self._process.stdout:
             text = line.decode(errors="replace").strip()
@@ -74,6 +76,7 @@ class Child:
         return False
 
     async def _failure(self) -> ProcessFailure:
+        assert self._process
         code = await self._process.wait()
         what = self._sentence or f"{self.module} ended without a word (exit code {code}); see its log"
         return ProcessFailure(what, code if code > 0 else EXIT_FAILED)
@@ -91,37 +94,39 @@ async def supervise(config: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     children: list[Child] = []
+    ends: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
     try:
         for module in PROCESSES:
-            if stop.is_set():
-                return
-            if find_spec(module) is None:
-                continue
             child = Child(module, config)
             children.append(child)
-            await child.start()
+            starting = asyncio.create_task(child.start())
+            if await _first(starting, *ends):
+                await _cancel(starting)
+                return
+            ends.append(asyncio.create_task(child.watch()))
         log.info("voter.ready")
         sys.stdout.write(READY + "\n")
         sys.stdout.flush()
-        await _first_end(children, stop)
+        await _first(*ends)
     finally:
+        await _cancel(*ends)
         for child in reversed(children):
             await child.stop()
 
 
-async def _first_end(children: list[Child], stop: asyncio.Event) -> None:
-    waits = [asyncio.create_task(child.watch()) for child in children]
-    waits.append(asyncio.create_task(_wait(stop)))
-    done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
+async def _first(*tasks: asyncio.Task[Any]) -> bool:
+    """Wait for one of the tasks and raise what it raised; returns whether it was another than the first."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        if task in done:
+            task.result()
+    return tasks[0] not in done
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
-    for task in done:
-        task.result()
-
-
-async def _wait(stop: asyncio.Event) -> None:
-    await stop.wait()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def main(config: str | Path) -> int:

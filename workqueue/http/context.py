@@ -10,8 +10,8 @@ import msgspec
 from aiohttp import web
 
 from workqueue.machine.commands import AnyCommand, Request
-from workqueue.machine.outcomes import AnyOutcome
-from workqueue.stream import decode_as
+from workqueue.machine.outcomes import AnyOutcome, Code
+from workqueue.stream import StreamError, decode_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,13 +91,31 @@ class FrontContext:
         self.metrics = metrics
         self.membership: Any = None  # membership.api.Membership, when gossip runs
         self.presence: Any = None  # heartbeats of workers
-        self.store: Any = None  # artifact bytes
+        self.store: Any = None  # artifact bytes (workqueue.store)
+        self.holders: Any = None  # other voters' artifact routes (workqueue.transfer)
         self.extra_status: dict[str, Any] = {}  # name -> function for the /status document
 
-    async def query(self, name: str, args: Mapping[str, object] | None = None) -> View:
+    async def view(self, name: str, args: Mapping[str, object] | None = None) -> View:
         """Return a view from the own core, perhaps a moment old."""
         view: View = decode_as(View, await self.core.call("query", (name, dict(args or {}), "stale")))
         return view
+
+    async def query(self, name: str, /, **args: object) -> Any:
+        """Return a view as of now as plain maps and lists, None when there is no such thing."""
+        try:
+            return msgspec.msgpack.decode((await self.leader.query(name, args)).value)
+        except StreamError as error:
+            if error.code == Code.NOT_FOUND.value:
+                return None
+            raise
+
+    async def propose(self, *commands: AnyCommand) -> list[AnyOutcome]:
+        """Propose commands as this voter."""
+        return await self.leader.propose(*commands)
+
+    async def authenticate(self, request: web.Request, role: str) -> str:
+        """Return the actor of a request; raises Problem when it has not at least this role."""
+        return self.tokens.authenticate(request, role).actor
 
 
 CONTEXT = web.AppKey("context", FrontContext)

@@ -47,7 +47,7 @@ async def ready(request: web.Request) -> web.Response:
 
 async def status_document(context: FrontContext) -> dict[str, Any]:
     """Return the documented JSON of `/status`; the parts of the machine are as old as `consensus.age_ms` says."""
-    core, queue = await asyncio.gather(context.core.call("status"), context.query("status"))
+    core, queue = await asyncio.gather(context.core.call("status"), context.view("status"))
     details = msgspec.msgpack.decode(core)
     state = context.core.state
     view = msgspec.msgpack.decode(queue.value)

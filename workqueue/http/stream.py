@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from membership.api import Metadata
 from workqueue.admission import Bucket, Envelope, admit
 from workqueue.http.context import CONTEXT, FrontContext
 from workqueue.http.problem import Problem
@@ -80,6 +81,8 @@ class Session:
                     self._claim(call_id, body)
                 case "drop":
                     self._drop(decode_as(int, body))
+                case "beat":
+                    self._beat(call_id, body)
                 case _:
                     self._spawn(self._answer(call_id, op, body))
         except StreamError as error:
@@ -110,7 +113,8 @@ class Session:
         requests = _decoded(_envelopes, body)
         if wait_ms := self._bucket.take(len(requests), self._loop.time()):
             raise StreamError("limit", "too many requests a second on one connection", wait_ms)
-        admitted = [admit(self._identity, request) for request in requests]
+        kinds = self._context.core.views.get("kinds", ())
+        admitted = [admit(self._identity, request, kinds) for request in requests]
         same = all(after is before for after, before in zip(admitted, requests, strict=True))
         return body if same else admitted
 
@@ -131,6 +135,14 @@ class Session:
         routed = self._send("claim", forwarded, replied)
         if routed and not routed.done:
             self._claims[call_id] = routed
+
+    def _beat(self, call_id: int, body: msgspec.Raw) -> None:
+        self._require("worker")
+        worker, boot, seq, metadata = decode_as(tuple[str, str, int, Metadata], body)
+        if self._context.presence is not None:
+            self._context.presence.beat(worker, boot, seq, metadata, forwarded=self._trusted)
+        if call_id != PUSH:
+            self._write(pack(call_id, "ok", None))
 
     def _drop(self, call_id: int) -> None:
         routed = self._claims.pop(call_id, None)
@@ -168,12 +180,6 @@ class Session:
         if op == "events":
             self._require("read")
             return await context.core.call("events", body)
-        if op == "beat":
-            self._require("worker")
-            worker, boot, seq, metadata = decode_as(tuple[str, str, int, dict[str, Any]], body)
-            if context.presence is not None:
-                context.presence.beat(worker, boot, seq, metadata)
-            return None
         if op in _OPERATOR:
             self._require("admin")
             if op == "snapshot" or self._trusted:

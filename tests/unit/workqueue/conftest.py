@@ -70,17 +70,18 @@ async def running_voter(folder: Path) -> AsyncIterator[Voter]:
         pushing = asyncio.create_task(server.run())
         stack.callback(pushing.cancel)
         voter = Voter(created, machine, replica, server)
-        await stack.enter_async_context(_front(voter, path))
+        await stack.enter_async_context(_front(voter, path, stack))
         yield voter
 
 
 @contextlib.asynccontextmanager
-async def _front(voter: Voter, core_path: str) -> AsyncIterator[None]:
+async def _front(voter: Voter, core_path: str, closing: contextlib.AsyncExitStack) -> AsyncIterator[None]:
     folder = voter.created.folder
     cluster = load(ClusterSettings, voter.created.cluster)
     own = load(VoterSettings, voter.created.voters[0])
     core = CoreLink(own.id)
     await core.connect(core_path)
+    closing.push_async_callback(core.close)
     cert, key, ca = folder / own.cert, folder / own.key, folder / cluster.ca
     async with Peers(own.id, cluster.voters, voter_client_context(cert, key, ca)) as peers:
         secret = read_secret(folder / cluster.token_key)

@@ -116,7 +116,7 @@ async def test_an_ambiguous_answer_takes_effect_once(voter: Voter) -> None:
 async def test_without_a_leader_calls_end_as_unavailable(voter: Voter) -> None:
     """No leader: writes fail within the deadline, stale reads go on and say their age."""
     voter.replica.lose_leadership()
-    async with voter.client(deadline_s=1.0) as client:
+    async with voter.client(deadline_s=4.0) as client:
         with pytest.raises(Unavailable):
             await client.submit(jobs("a"))
         value, index, age_ms = await client.query_stale("status")
