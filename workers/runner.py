@@ -1,8 +1,8 @@
 """The child process that runs jobs, one after another, with the engine imported and compiled once.
 
 It leads its own process group. When the agent goes away it kills that group, itself included, so nothing of a worker
-outlives it. The agent's frames: run, stop, fetched, check, exit. Its own: ready, progress, cursor, artifact, fetch, and one
-of done, failed, stopped for each run; checked for each check.
+outlives it. The agent's frames: run, stop, fetched, check, exit. Its own: ready, progress, cursor, artifact, fetch,
+and one of done, failed, stopped for each run; checked for each check.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import importlib
 import os
 import queue
@@ -28,6 +29,7 @@ import msgspec
 from workers import frames
 from workers.jobs import find
 from workers.jobs.context import JobError, Stopped
+from workers.runner_task import Task
 from workqueue.machine.commands import ArtifactRef
 from workqueue.store import digest_file
 
@@ -37,20 +39,6 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 _PROGRESS_S = 0.2  # progress is passed on at most this often
 _OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
-
-
-class Task(msgspec.Struct, frozen=True):
-    """A lease as the runner gets it."""
-
-    job: str
-    attempt: int
-    kind: str
-    config: str
-    payload: msgspec.Raw
-    cursor: msgspec.Raw
-    work: str
-    outbox: str
-    threads: int
 
 
 class Context:
@@ -130,6 +118,7 @@ class Link:
                 name, *rest = frames.receive(self._socket)
             except (EOFError, OSError, msgspec.DecodeError):
                 os.killpg(0, signal.SIGKILL)  # the agent is gone: so is everything of this runner
+                return
             if name == "stop":
                 self.stopping.set()
             elif name == "fetched":
@@ -146,7 +135,7 @@ def serve(link: Link, device: str) -> None:
         if name == "exit":
             return
         if name == "check":
-            link.send("checked", *_guarded(lambda target=rest[0]: _check(target, device)))
+            link.send("checked", *_guarded(functools.partial(_check, str(rest[0]), device)))
             continue
         task = msgspec.convert(rest[0], Task)
         link.stopping.clear()

@@ -290,9 +290,13 @@ class DiskStore:
 
     def _make_room(self, more: int) -> None:
         if self._used + more > self._quota:
-            raise StoreFull(f"the quota of {self._quota >> 20} MB is used up; raise store.quota_mb or collect artifacts")
+            raise StoreFull(
+                f"the quota of {self._quota >> 20} MB is used up; raise store.quota_mb or collect artifacts"
+            )
         if shutil.disk_usage(self._objects).free - more < self._floor:
-            raise StoreFull(f"less than {self._floor >> 20} MB of disk would be left; free some or lower store.floor_mb")
+            raise StoreFull(
+                f"less than {self._floor >> 20} MB of disk would be left; free some or lower store.floor_mb"
+            )
 
 
 def open_store(settings: StoreSettings, folder: Path, base: Path) -> ArtifactStore:

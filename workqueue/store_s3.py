@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from obstore.store import S3Config
+
     from config.cluster import StoreSettings
     from workqueue.store import DiskStore, Upload
 
@@ -44,7 +46,7 @@ class S3Store:
         self.staging = staging
         self._objects = _connect(settings, parts.netloc, base)
 
-    def local(self, sha256: str) -> Path | None:  # noqa: ARG002  the seam of all stores
+    def local(self, sha256: str) -> Path | None:
         """Nothing is kept in files here."""
         return None
 
@@ -124,16 +126,17 @@ class S3Store:
 
 
 def _connect(settings: StoreSettings, bucket: str, base: Path) -> ObjectStore:
-    options: dict[str, str] = {}
-    region = "us-east-1"
+    secret = Credentials("", "")
     if settings.credentials_file:
         path = base / settings.credentials_file
         try:
             secret = msgspec.yaml.decode(path.read_bytes(), type=Credentials)
         except (OSError, msgspec.MsgspecError) as error:
             raise ConfigError("store.credentials_file", f"{path} cannot be used: {error}") from error
-        options = {"access_key_id": secret.access_key_id, "secret_access_key": secret.secret_access_key}
-        region = secret.region
-    endpoint = {"endpoint": settings.endpoint} if settings.endpoint else {}
-    plain = settings.endpoint.startswith("http://")
-    return ObjectStore(bucket, region=region, client_options={"allow_http": plain}, **endpoint, **options)  # type: ignore[call-overload]
+    options: S3Config = {"region": secret.region}
+    if secret.access_key_id:
+        options["access_key_id"] = secret.access_key_id
+        options["secret_access_key"] = secret.secret_access_key
+    if settings.endpoint:
+        options["endpoint"] = settings.endpoint
+    return ObjectStore(bucket, config=options, client_options={"allow_http": settings.endpoint.startswith("http://")})

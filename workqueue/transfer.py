@@ -37,11 +37,16 @@ class Http(Protocol):
     """What a transfer needs of a client: a session, what authenticates it, and where to go."""
 
     @property
-    def session(self) -> aiohttp.ClientSession: ...
+    def session(self) -> aiohttp.ClientSession:
+        """An open session."""
+
     @property
-    def headers(self) -> dict[str, str]: ...
+    def headers(self) -> dict[str, str]:
+        """What authenticates a request."""
+
     @property
-    def servers(self) -> list[str]: ...
+    def servers(self) -> list[str]:
+        """URLs of voters, the best first."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -74,7 +79,7 @@ async def put_artifact(
 ) -> ArtifactRef:
     """Store a file's bytes; raises Unavailable when no voter takes them, Rejected when they are refused."""
     sha256 = await asyncio.to_thread(digest_file, path)
-    size = path.stat().st_size
+    size = (await asyncio.to_thread(path.stat)).st_size
     ref = ArtifactRef(sha256, size, kind)
     query = {"kind": kind, "config": config}
     await upload(http, http.servers, path, ref, query, progress=progress, throttle=Throttle(kbps))
@@ -103,7 +108,7 @@ async def upload(
                 refused = error
                 break
             except (aiohttp.ClientError, OSError, _Transient) as error:
-                tried.append(f"{server} ({error or type(error).__name__})")
+                tried.append(f"{server} ({_text(error)})")
                 if isinstance(error, aiohttp.ClientConnectorError):
                     break
             await _pause(attempt)
@@ -133,7 +138,7 @@ async def download(
                 missing += 1
                 continue
             except (aiohttp.ClientError, OSError, _Transient) as error:
-                tried.append(f"{server} ({error or type(error).__name__})")
+                tried.append(f"{server} ({_text(error)})")
                 continue
             if digest == sha256:
                 await asyncio.to_thread(_place, partial, path)
@@ -154,9 +159,8 @@ async def download(
 class Holders:
     """The artifact routes of other voters, reached with this voter's certificate (the session's)."""
 
-    headers: dict[str, str] = {}
-
     def __init__(self, urls: Mapping[str, str], session: aiohttp.ClientSession) -> None:
+        self.headers: dict[str, str] = {}
         self.urls = dict(urls)
         self.session = session
 
@@ -245,7 +249,7 @@ async def _blocks(
 
 
 async def _fetch_rest(http: Http, url: str, partial: Path, progress: Progress | None) -> str:
-    have = partial.stat().st_size if partial.exists() else 0
+    have = _held(partial)
     headers = http.headers | ({"Range": f"bytes={have}-"} if have else {})
     async with http.session.get(url, headers=headers, timeout=_TIMEOUT) as answer:
         if answer.status == 404:
@@ -297,6 +301,14 @@ def _place(partial: Path, path: Path) -> None:
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.rename(path)
+
+
+def _held(partial: Path) -> int:
+    return partial.stat().st_size if partial.exists() else 0
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 async def _pause(attempt: int) -> None:

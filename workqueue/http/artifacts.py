@@ -1,7 +1,7 @@
 """Artifact routes: resumable upload, ranged download, and what voters ask of each other.
 
-An upload is acknowledged when the bytes are verified, synced, copied to as many voters as `replicas` asks for (as far as
-they can be reached) and registered with their holders. Status 201 says that there are enough holders; 202 says that
+An upload is acknowledged when the bytes are verified, synced, copied to as many voters as `replicas` asks for (as far
+as they can be reached) and registered with their holders. Status 201 says that there are enough holders; 202 says that
 the replicate duty has to find some, until when the completion of a job that names the artifact is refused.
 """
 
@@ -186,7 +186,9 @@ class _Handlers:
         found = _RANGE.fullmatch(text)
         if not found:
             if text or request.content_length is None:
-                raise web.HTTPBadRequest(text="say Content-Range: bytes START-END/SIZE, or send all with Content-Length")
+                raise web.HTTPBadRequest(
+                    text="say Content-Range: bytes START-END/SIZE, or send all with Content-Length"
+                )
             return 0, request.content_length
         size = int(found["size"])
         return (int(found["start"]) if found["start"] else size), size
@@ -264,7 +266,7 @@ class _Handlers:
 
 
 def preference(sha256: str, voters: Sequence[str]) -> list[str]:
-    """Order voters by rendezvous hashing (Thaler and Ravishankar 1998): the same for every voter, even over artifacts."""
+    """Order voters by rendezvous hashing (Thaler and Ravishankar 1998): alike on every voter, even over artifacts."""
     return sorted(voters, key=lambda voter: hashlib.sha256(f"{voter}/{sha256}".encode()).digest())
 
 

@@ -192,7 +192,9 @@ async def test_refusals_say_what_to_do(tmp_path: Path) -> None:
         http = cluster.http
         with pytest.raises(Rejected, match="quota of 1 MB"):
             await put_artifact(http, path, kind="shard")
-        async with http.session.put(f"{base}/{sha256}", data=io.BytesIO(b"x" * (6 << 20)), headers=http.headers) as answer:
+        async with http.session.put(
+            f"{base}/{sha256}", data=io.BytesIO(b"x" * (6 << 20)), headers=http.headers
+        ) as answer:
             assert answer.status == 413
             assert "5 MB" in (await answer.json())["detail"]
         async with http.session.get(f"{base}/xyz", headers=http.headers) as answer:
