@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from workqueue.machine.commands import AnyCommand, Enqueue
+from workqueue.machine.commands import AnyCommand, Enqueue, QuarantineWorker
 from workqueue.open_kinds import SchemaMismatch, check_payloads
 from workqueue.schema import KINDS
 from workqueue.security import Identity, may_propose
 from workqueue.stream import StreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
@@ -39,6 +39,7 @@ class _Jobs(msgspec.Struct, frozen=True):
 
 
 _tag = msgspec.msgpack.Decoder(_Tag).decode
+_command = msgspec.msgpack.Decoder(AnyCommand).decode
 _jobs = msgspec.msgpack.Decoder(_Jobs).decode
 _encode = msgspec.msgpack.Encoder().encode
 envelopes = msgspec.msgpack.Decoder(list[Envelope])
@@ -49,7 +50,7 @@ def command_type(command: msgspec.Raw | bytes) -> str:
     """Return the tag of an encoded command; raises StreamError("malformed")."""
     head = bytes(memoryview(command)[:64])
     # The encoder writes the tag first; a fixmap and a fixstr make it readable without a decoder.
-    if head[:1] >= b"\x80" and head[0] <= 0x8F and head[1:6] == _TYPE and 0xA0 <= head[6] <= 0xBF:
+    if len(head) > 7 and 0x80 <= head[0] <= 0x8F and head[1:6] == _TYPE and 0xA0 <= head[6] <= 0xBF:
         return head[7 : 7 + head[6] - 0xA0].decode("ascii", "replace")
     try:
         return _tag(command).type
@@ -72,8 +73,8 @@ def admit(identity: Identity, request: Envelope, kinds: Sequence[Mapping[str, An
     name = command_type(request.command)
     if not may_propose(identity.role, name):
         raise StreamError("forbidden", f"the role `{identity.role}` may not propose {name}")
-    if name == "Enqueue" and identity.role == "worker":
-        _only_open_kinds(job.kind for job in _jobs_of(request.command))
+    if identity.role == "worker" and name in {"Enqueue", "QuarantineWorker"}:
+        _admit_worker(_decoded(request.command))
     if name == "Enqueue" and kinds:
         try:
             check_payloads(kinds, ((job.kind, job.payload) for job in _jobs_of(request.command)))
@@ -90,8 +91,25 @@ def admit_command(identity: Identity, command: AnyCommand) -> None:
     name = type(command).__name__
     if not may_propose(identity.role, name):
         raise StreamError("forbidden", f"the role `{identity.role}` may not propose {name}")
-    if isinstance(command, Enqueue) and identity.role == "worker":
-        _only_open_kinds(job.kind for job in command.jobs)
+    if identity.role == "worker":
+        _admit_worker(command)
+
+
+def _decoded(command: msgspec.Raw) -> AnyCommand:
+    try:
+        decoded: AnyCommand = _command(command)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StreamError("malformed", f"the command is not understood: {error}") from error
+    return decoded
+
+
+def _admit_worker(command: AnyCommand) -> None:
+    """A worker feeds kinds that were registered by name, never the loop's own, and lifts no quarantine."""
+    if isinstance(command, QuarantineWorker) and not command.on:
+        raise StreamError("forbidden", "the role `worker` may quarantine a worker but not lift that")
+    for job in command.jobs if isinstance(command, Enqueue) else ():
+        if job.kind in KINDS:
+            raise StreamError("forbidden", f"the role `worker` may not enqueue jobs of the built-in kind `{job.kind}`")
 
 
 def _jobs_of(command: msgspec.Raw) -> tuple[_Job, ...]:
@@ -99,13 +117,6 @@ def _jobs_of(command: msgspec.Raw) -> tuple[_Job, ...]:
         return _jobs(command).jobs
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StreamError("malformed", f"the jobs to enqueue are not understood: {error}") from error
-
-
-def _only_open_kinds(kinds: Iterable[str]) -> None:
-    """A worker's token feeds kinds that were registered by name, never the improvement loop's own."""
-    for kind in kinds:
-        if kind in KINDS:
-            raise StreamError("forbidden", f"the role `worker` may not enqueue jobs of the built-in kind `{kind}`")
 
 
 class Bucket:

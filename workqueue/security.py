@@ -48,7 +48,8 @@ def may_propose(role: str, command: str) -> bool:
         return True
     if role == "admin":
         return command not in VOTER_COMMANDS
-    return role == "worker" and (command in WORKER_COMMANDS or command == "Enqueue")
+    # Of workers' Enqueue and QuarantineWorker only some are let in: see `workqueue.admission`.
+    return role == "worker" and (command in WORKER_COMMANDS or command in {"Enqueue", "QuarantineWorker"})
 
 
 # ---- tokens

@@ -23,7 +23,7 @@ class Tokens:
 
     def __init__(self, core: CoreLink, key: bytes, voters: frozenset[str], now_ms: Callable[[], int]) -> None:
         self._core = core
-        self._key = key
+        self.key = key  # of the hashes
         self._voters = voters
         self._now_ms = now_ms
 
@@ -52,7 +52,7 @@ class Tokens:
         found = self._find(token_id_of(token))
         known = str(found["hash"]) if found else "0" * 64
         # Compared in any case, so that time does not tell whether an id exists.
-        right = token_matches(self._key, token, known)
+        right = token_matches(self.key, token, known)
         if found is None or not right:
             raise Problem(401, "unauthorized", "no such token; ask an admin for one (`rift token create`)")
         expires = int(found.get("expires_ms", 0))

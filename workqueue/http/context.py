@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
+from workqueue.http.limits import Rates
 from workqueue.machine.commands import AnyCommand, Request
 from workqueue.machine.outcomes import AnyOutcome, Code
 from workqueue.stream import StreamError, decode_as
@@ -89,6 +90,7 @@ class FrontContext:
         self.leader = leader
         self.tokens = tokens
         self.metrics = metrics
+        self.rates = Rates(settings.limits.requests_s_max)
         self.membership: Any = None  # membership.api.Membership, when gossip runs
         self.presence: Any = None  # heartbeats of workers
         self.store: Any = None  # artifact bytes (workqueue.store)

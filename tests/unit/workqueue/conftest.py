@@ -24,7 +24,9 @@ from workqueue.metrics import Metrics
 from workqueue.peers import Peers
 from workqueue.routing import Router
 from workqueue.security import read_secret
+from workqueue.store import open_store
 from workqueue.tls import server_context, voter_client_context
+from workqueue.transfer import Holders
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -95,6 +97,8 @@ async def _front(voter: Voter, core_path: str, closing: contextlib.AsyncExitStac
             tokens=Tokens(core, secret, frozenset({own.id}), lambda: 1_000),
             metrics=Metrics(),
         )
+        voter.context.store = open_store(cluster.store, folder / "artifacts", folder)
+        voter.context.holders = Holders({}, peers.session)
         runner = web.AppRunner(make_app(voter.context), access_log=None, shutdown_timeout=0.2)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context(cert, key, ca))

@@ -12,7 +12,10 @@ from workqueue.machine.commands import (
     Claim,
     Complete,
     Enqueue,
+    PutToken,
+    RegisterKind,
     Request,
+    RevokeToken,
 )
 from workqueue.machine.outcomes import (
     AnyOutcome,
@@ -50,8 +53,10 @@ class TwinMachine:
 
     def __init__(self, tokens: list[dict[str, object]] | None = None) -> None:
         self.tokens = tokens or []
+        self.kinds: list[dict[str, object]] = []
         self.available: OrderedDict[str, msgspec.Raw] = OrderedDict()
         self.running: dict[str, int] = {}
+        self.kind_of: dict[str, str] = {}
         self.completed: set[str] = set()
         self.answers: dict[tuple[str, int], AnyOutcome] = {}
         self.applied: list[Request] = []
@@ -88,6 +93,7 @@ class TwinMachine:
             case Enqueue():
                 for job in command.jobs:
                     self.available[job.id] = job.payload
+                    self.kind_of[job.id] = job.kind
                 self.claimable_version += len(command.jobs)
                 return Enqueued(tuple(job.id for job in command.jobs))
             case Claim():
@@ -99,6 +105,19 @@ class TwinMachine:
                 return Granted(tuple(leases)) if leases else Empty()
             case Complete():
                 return Completed(tuple(self._complete(each.job) for each in command.completions))
+            case RegisterKind():
+                schemas = {"payload_schema": command.payload_schema, "result_schema": command.result_schema}
+                self.kinds.append({"name": command.name, **schemas})
+                return Changed((command.name,))
+            case PutToken():
+                record = {"id": command.id, "role": command.role, "hash": command.hash, "label": command.label}
+                self.tokens = [*self.tokens, record]
+                return Changed((command.id,))
+            case RevokeToken():
+                if not any(token["id"] == command.id for token in self.tokens):
+                    return Refused(Code.NOT_FOUND, f"there is no token {command.id}")
+                self.tokens = [t | {"revoked": True} if t["id"] == command.id else t for t in self.tokens]
+                return Changed((command.id,))
             case _:
                 return Changed()
 
@@ -113,7 +132,7 @@ class TwinMachine:
             case "tokens":
                 return self.tokens
             case "kinds":
-                return []
+                return self.kinds
             case "status" | "queue":
                 return {
                     "available": len(self.available),
@@ -123,7 +142,11 @@ class TwinMachine:
             case "job":
                 known = self.available.keys() | self.running.keys() | self.completed
                 job = str(args.get("job", ""))
-                return {"id": job} if job in known else Refused(Code.NOT_FOUND, f"there is no job {job}")
+                return (
+                    {"id": job, "kind": self.kind_of.get(job, "")}
+                    if job in known
+                    else Refused(Code.NOT_FOUND, f"there is no job {job}")
+                )
             case _:
                 return Refused(Code.INVALID, f"there is no view `{name}`")
 
