@@ -9,6 +9,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from config.cluster import RaftSettings
 from workqueue.client import Client
 from workqueue.errors import ClientError
@@ -73,6 +75,11 @@ class Cluster:
     def running(self) -> list[str]:
         """Ids of voters that were started and not stopped."""
         return sorted(self._processes)
+
+    def processes(self, voter: str) -> list[psutil.Process]:
+        """The supervisor of a voter and what it started."""
+        supervisor = psutil.Process(self._processes[voter].pid)
+        return [supervisor, *supervisor.children(recursive=True)]
 
     def log(self, voter: str) -> str:
         """What a voter's processes wrote."""

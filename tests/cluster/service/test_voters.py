@@ -43,9 +43,9 @@ async def register(client: Client, worker: str) -> None:
     assert isinstance(outcome, Registered), outcome
 
 
-async def complete_one(client: Client, worker: str, wait_ms: int) -> list[str]:
+async def complete_one(client: Client, worker: str, wait_ms: int, limit: int = 1) -> list[str]:
     """Claim once and complete what was granted; returns the ids whose completion was acknowledged."""
-    granted = await client.claim(Claim(worker, f"boot-{worker}", FREE, 1), wait_ms)
+    granted = await client.claim(Claim(worker, f"boot-{worker}", FREE, limit), wait_ms)
     if not isinstance(granted, Granted):
         return []
     completions = tuple(Completion(lease.job, lease.attempt) for lease in granted.leases)
