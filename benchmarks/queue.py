@@ -68,7 +68,6 @@ async def run_load(voters: Cluster, processes: int, task: dict[str, Any]) -> dic
     run = next(_runs)
     leader = await voters.wait_ready()
     urls = [voter.http for voter in voters.voters if voter.id == leader or task.get("any_voter")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     started = []
     for number in range(processes):
         worker = f"w{run}-{number}"
@@ -79,7 +78,7 @@ async def run_load(voters: Cluster, processes: int, task: dict[str, Any]) -> dic
         own = {"run": f"r{run}", "process": number, "worker": worker, "kind": KIND, "servers": urls}
         own |= {"token": voters.token(), "ca": str(voters.created.ca), **task}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, str(ROOT / "benchmarks/queue_load.py"), json.dumps(own), env=environment,
+            sys.executable, "-m", "benchmarks.queue_load", json.dumps(own), cwd=ROOT,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 28,
         )  # fmt: skip
         started.append(process)
