@@ -1,0 +1,147 @@
+"""The small process that gossips: `python -m membership.process --settings FILE --socket PATH`.
+
+It keeps the probes of a busy trainer or voter punctual, and serves members, commands and events on a unix socket.
+It ends, with a farewell, on SIGTERM or SIGINT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from config.errors import AppError
+from membership import frames
+from membership.api import Membership, MembershipError, State
+from membership.service import Gossip
+from membership.settings import GossipSettings
+
+_BACKLOG_BYTES_MAX = 4 << 20  # unread events that a client may leave before it is cut off
+
+
+class Server:
+    """Serves one membership to the clients of a unix socket."""
+
+    def __init__(self, membership: Membership) -> None:
+        self._membership = membership
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client until it hangs up."""
+        events = asyncio.create_task(self._push_events(writer))
+        try:
+            while (frame := await frames.read(reader)) is not None:
+                writer.write(frames.pack(await self._answer(frame)))
+                await writer.drain()
+        except (ValueError, ConnectionError):
+            pass  # not one of ours, or gone: either way this connection is over
+        finally:
+            events.cancel()
+            await asyncio.gather(events, return_exceptions=True)
+            writer.close()
+
+    async def _push_events(self, writer: asyncio.StreamWriter) -> None:
+        subscription = self._membership.events()
+        with contextlib.suppress(ConnectionError):
+            async for event in subscription:
+                if writer.transport.get_write_buffer_size() > _BACKLOG_BYTES_MAX:
+                    writer.transport.abort()
+                    return
+                writer.write(frames.pack(frames.Frame(0, "event", event)))
+
+    async def _answer(self, frame: frames.Frame) -> frames.Frame:
+        try:
+            return frames.Frame(frame.id, "ok", await self._do(frame.op, frame.body))
+        except AppError as error:
+            return frames.Frame(frame.id, "error", str(error))
+        except (TypeError, KeyError, ValueError) as error:
+            return frames.Frame(frame.id, "error", f"{frame.op} was asked with a body that it cannot take: {error}")
+
+    async def _do(self, op: str, body: Any) -> object:
+        membership = self._membership
+        match op:
+            case "members":
+                state = None if body["state"] is None else State(body["state"])
+                return membership.members(body["role"], state)
+            case "get":
+                return membership.get(str(body))
+            case "set_metadata":
+                await membership.set_metadata(**body)
+            case "leave":
+                await membership.leave()
+            case "hint_suspect":
+                membership.hint_suspect(body["id"], body["reason"])
+            case "install_key":
+                await membership.install_key(body["key_id"], body["key"])
+            case "use_key":
+                await membership.use_key(body)
+            case "remove_key":
+                await membership.remove_key(body)
+            case _:
+                raise MembershipError(f"The gossip process knows no command {op!r}.")
+        return None
+
+
+def read_settings(path: Path) -> GossipSettings:
+    """Return the settings in a YAML or JSON file; an unknown key is an error that names it."""
+    try:
+        return msgspec.convert(yaml.safe_load(path.read_text()), GossipSettings)
+    except OSError as error:
+        raise MembershipError(f"The gossip settings {path} cannot be read: {error.strerror}.") from error
+    except (msgspec.ValidationError, yaml.YAMLError) as error:
+        raise MembershipError(f"The gossip settings {path} cannot be used: {error}.") from error
+
+
+def listen(path: Path) -> socket.socket:
+    """Return a listening unix socket that only this user may use, in place of a former process's."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        raise MembershipError(f"The socket {path} cannot be made: {error.strerror}.") from error
+    path.chmod(0o600)
+    listener.listen()
+    return listener
+
+
+async def run(settings: GossipSettings, path: Path) -> None:
+    """Gossip and serve until a signal asks to stop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Gossip(settings) as gossip:
+        server = await asyncio.start_unix_server(Server(gossip).serve, sock=listen(path))
+        try:
+            await stop.wait()
+            await gossip.leave()
+        finally:
+            server.close()
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, run, and turn an error into a sentence and an exit code."""
+    parser = argparse.ArgumentParser(prog="python -m membership.process", description=__doc__)
+    parser.add_argument("--settings", type=Path, required=True, help="YAML or JSON file of GossipSettings")
+    parser.add_argument("--socket", type=Path, required=True, help="unix socket to serve")
+    options = parser.parse_args(arguments)
+    try:
+        asyncio.run(run(read_settings(options.settings), options.socket))
+    except AppError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""`/health`, `/ready`, `/status` and `/metrics`: what operators and their tools look at."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from workqueue.http.context import CONTEXT, FrontContext
+from workqueue.stream import StreamError
+
+if TYPE_CHECKING:
+    from workqueue.replication import CoreState
+
+SCHEMA = 1  # of the /status document; grows when a field changes its meaning
+STALE_MS = 2_000
+
+
+async def health(request: web.Request) -> web.Response:
+    """200 as long as this front and its core answer."""
+    context = request.app[CONTEXT]
+    try:
+        async with asyncio.timeout(2):
+            await context.core.call("status")
+    except (StreamError, TimeoutError):
+        return web.json_response({"ok": False, "reason": "the core does not answer"}, status=503)
+    return web.json_response({"ok": True})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """200 when writes will be taken here: a leader is known, reached, and heard of lately."""
+    context = request.app[CONTEXT]
+    state = context.core.state
+    reasons = []
+    if not state.leader:
+        reasons.append("no leader is known")
+    elif state.leader != context.voter_id and state.leader not in context.peers.reachable:
+        reasons.append(f"the leader {state.leader} cannot be reached")
+    if not state.ready:
+        reasons.append("the log is being caught up")
+    if state.age_ms > STALE_MS:
+        reasons.append(f"the leader was last heard {state.age_ms} ms ago")
+    return web.json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+
+
+async def status_document(context: FrontContext) -> dict[str, Any]:
+    """Return the documented JSON of `/status`; the parts of the machine are as old as `consensus.age_ms` says."""
+    core, queue = await asyncio.gather(context.core.call("status"), context.view("status"))
+    details = msgspec.msgpack.decode(core)
+    state = context.core.state
+    view = msgspec.msgpack.decode(queue.value)
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "voter": context.voter_id,
+        "cluster": context.settings.cluster_id,
+        "consensus": _consensus(context, state, details),
+        "membership": _membership(context),
+        "state": view,
+    }
+    for name, describe in context.extra_status.items():
+        document[name] = describe()
+    return document
+
+
+def _consensus(context: FrontContext, state: CoreState, details: dict[str, Any]) -> dict[str, Any]:
+    leader = next((voter for voter in context.settings.voters if voter.id == state.leader), None)
+    return {
+        "role": state.role,
+        "leader": state.leader,
+        "leader_url": leader.http if leader else "",
+        "term": state.term,
+        "commit_index": state.commit_index,
+        "applied_index": state.applied_index,
+        "age_ms": state.age_ms,
+        "ready": state.ready,
+        "parked_claims": details["parked"],
+        "voters": [
+            {
+                "id": voter.id,
+                "url": voter.http,
+                "reachable": voter.id == context.voter_id or voter.id in context.peers.reachable,
+            }
+            for voter in context.settings.voters
+        ],
+        "metrics": details["log"],
+    }
+
+
+def _membership(context: FrontContext) -> list[dict[str, Any]]:
+    if context.membership is None:
+        return []
+    return [msgspec.to_builtins(member) for member in context.membership.members()]
+
+
+async def status(request: web.Request) -> web.Response:
+    """Everything about this voter and the cluster in one document."""
+    context = request.app[CONTEXT]
+    context.tokens.authenticate(request, "read")
+    return web.Response(body=msgspec.json.encode(await status_document(context)), content_type="application/json")
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Return Prometheus' text format."""
+    context = request.app[CONTEXT]
+    context.tokens.authenticate(request, "read")
+    _gauges(context, await status_document(context))
+    return web.Response(body=context.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+
+def _gauges(context: FrontContext, document: dict[str, Any]) -> None:
+    """Copy the numbers of the status document into gauges; a map of numbers becomes one gauge with a label."""
+    gauge = context.metrics.gauge
+    for name, value in document["consensus"]["metrics"].items():
+        gauge(f"rift_log_{_metric(name)}", f"Replicated log: {name}").set(value)
+    for name in ("term", "commit_index", "applied_index", "age_ms", "parked_claims"):
+        gauge(f"rift_consensus_{name}", f"Consensus: {name}").set(document["consensus"][name])
+    gauge("rift_leader", "1 on the leader").set(document["consensus"]["role"] == "leader")
+    for name, value in document["state"].items():
+        if isinstance(value, int | float):
+            gauge(f"rift_state_{_metric(name)}", f"State machine: {name}").set(value)
+        elif isinstance(value, dict):
+            for key, count in value.items():
+                if isinstance(count, int | float):
+                    labelled = gauge(f"rift_state_{_metric(name)}", f"State machine: {name} by key", ("key",))
+                    labelled.labels(str(key)).set(count)
+
+
+def _metric(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+def routes(context: FrontContext) -> list[web.RouteDef]:
+    """Return the routes of this file."""
+    del context
+    return [
+        web.get("/health", health),
+        web.get("/ready", ready),
+        web.get("/status", status),
+        web.get("/metrics", metrics),
+    ]
