@@ -1,7 +1,7 @@
 """Checks that a runner makes of itself: known positions must give the known answers before any job runs there.
 
-Called by name in the runner, so that the agent never imports an engine. The rules are checked by the legal codes along a
-fixed game, the device by a convolution whose exact value the CPU computes in double precision.
+Called by name in the runner, so that the agent never imports an engine. The rules are checked by the legal codes along
+a fixed game, the device by a convolution whose exact value the CPU computes in double precision.
 """
 
 from __future__ import annotations

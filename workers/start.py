@@ -64,7 +64,6 @@ def settings_of(path: Path | None, flags: dict[str, Any]) -> WorkerSettings:
 async def work_for(settings: WorkerSettings, extra: Extra) -> int:
     """Run a worker until it leaves; returns the exit code."""
     data = Path(settings.data)
-    data.mkdir(parents=True, exist_ok=True)
     token = _secret(Path(settings.token_file))
     with _alone(data):
         measured = await _measure(data, extra)
@@ -129,9 +128,7 @@ async def _measure(data: Path, extra: Extra) -> devices.Measured:
         found = await _ask_runner(data, "workers.canary:measure")
     if found is None:
         return bare
-    measured = msgspec.structs.replace(
-        bare, rules_version=str(found["rules_version"]), rates=found.get("rates", {})
-    )
+    measured = msgspec.structs.replace(bare, rules_version=str(found["rules_version"]), rates=found.get("rates", {}))
     if measured.rates:
         devices.save_measured(data / "measured.json", measured)
     return measured
@@ -169,6 +166,7 @@ async def _ask_runner(data: Path, target: str) -> dict[str, Any] | None:
 @contextlib.contextmanager
 def _alone(data: Path) -> Iterator[None]:
     """Hold the data folder: a second worker on it would deliver the same spool."""
+    data.mkdir(parents=True, exist_ok=True)
     fd = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:

@@ -1,14 +1,14 @@
 """Keeps every artifact on as many voters as `store.replicas` asks for, and voters free of what nobody knows.
 
 Each round compares the registry with what the voters that answer really hold: a copy that is gone is dropped from the
-registry, one that is missing is made by asking a voter to pull it, and bytes that the registry has not known for a while
-are deleted. Nothing is remembered between rounds but since when bytes are unknown and voters away, and losing that
+registry, one that is missing is made by asking a voter to pull it, and bytes that the registry has not known for a
+while are deleted. Nothing is remembered between rounds but since when bytes are unknown and voters away, and losing that
 only delays.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -20,11 +20,8 @@ from workqueue.machine.commands import ArtifactRef, DropHolder, RegisterArtifact
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from config.cluster import ClusterSettings
+    from workqueue.duties.context import DutyContext
     from workqueue.machine.commands import AnyCommand
-    from workqueue.machine.outcomes import AnyOutcome
-    from workqueue.store import ArtifactStore
-    from workqueue.transfer import Holders
 
 log = structlog.get_logger()
 _INVENTORY = msgspec.json.Decoder(dict[str, int])
@@ -46,24 +43,6 @@ class Plan(msgspec.Struct, frozen=True):
     lost: tuple[tuple[str, str], ...] = ()  # (sha256, voter) registered but not there
     found: tuple[tuple[ArtifactRef, str], ...] = ()  # there but not registered as a holder
     unknown: tuple[tuple[str, str], ...] = ()  # (sha256, voter) that the registry does not know
-
-
-class ReplicateContext(Protocol):
-    """What the duty needs of the leader's front."""
-
-    voter_id: str
-    settings: ClusterSettings
-    store: ArtifactStore
-    holders: Holders
-
-    async def query(self, name: str, /, **args: object) -> Any:
-        """Ask for a view of the state."""
-
-    async def propose(self, *commands: AnyCommand) -> list[AnyOutcome]:
-        """Propose commands."""
-
-    def now_ms(self) -> int:
-        """Wall-clock time."""
 
 
 def make_plan(
@@ -105,13 +84,13 @@ class Replicate:
         self._copies_max = copies_max
         self._first_seen: dict[tuple[str, str], int] = {}
 
-    async def run(self, context: ReplicateContext) -> None:
+    async def run(self, context: DutyContext) -> None:
         """One round."""
         if context.store.shared:
             return
         known = await _registry(context)
         held = await _inventories(context)
-        trusted = self._trusted(set(context.holders.urls) - set(held), context.now_ms())
+        trusted = self._trusted(set(context.front.holders.urls) - set(held), context.now_ms())
         plan = make_plan(known, held, context.settings.store.replicas, self._copies_max, trusted)
         commands: list[AnyCommand] = [DropHolder(sha256, voter) for sha256, voter in plan.lost]
         commands += [RegisterArtifact(ref, (voter,)) for ref, voter in plan.found]
@@ -126,7 +105,7 @@ class Replicate:
         self._away_since = {voter: self._away_since.get(voter, now_ms) for voter in away}
         return frozenset(voter for voter, since in self._away_since.items() if now_ms - since < self._away_ms)
 
-    async def _delete_unknown(self, context: ReplicateContext, unknown: Sequence[tuple[str, str]]) -> None:
+    async def _delete_unknown(self, context: DutyContext, unknown: Sequence[tuple[str, str]]) -> None:
         """Delete what has been unknown for the grace: an upload is on disk a moment before it is registered."""
         now = context.now_ms()
         self._first_seen = {pair: self._first_seen.get(pair, now) for pair in unknown}
@@ -137,12 +116,12 @@ class Replicate:
                 if voter == context.voter_id:
                     await context.store.delete(sha256)
                 else:
-                    await context.holders.call(voter, "DELETE", f"/v1/artifacts/{sha256}")
+                    await context.front.holders.call(voter, "DELETE", f"/v1/artifacts/{sha256}")
             except ClientError as error:
                 log.info("artifacts.undeleted", sha256=sha256, voter=voter, reason=str(error))
 
 
-async def _registry(context: ReplicateContext) -> dict[str, tuple[ArtifactRef, Sequence[str]]]:
+async def _registry(context: DutyContext) -> dict[str, tuple[ArtifactRef, Sequence[str]]]:
     known: dict[str, tuple[ArtifactRef, Sequence[str]]] = {}
     offset = 0
     while True:
@@ -155,26 +134,29 @@ async def _registry(context: ReplicateContext) -> dict[str, tuple[ArtifactRef, S
         offset += PAGE
 
 
-async def _inventories(context: ReplicateContext) -> dict[str, Mapping[str, int]]:
+async def _inventories(context: DutyContext) -> dict[str, Mapping[str, int]]:
     held: dict[str, Mapping[str, int]] = {context.voter_id: await context.store.inventory()}
-    for voter in context.holders.urls:
+    for voter in context.front.holders.urls:
         try:
-            held[voter] = _INVENTORY.decode(await context.holders.call(voter, "GET", "/v1/artifact-inventory"))
+            held[voter] = _INVENTORY.decode(await context.front.holders.call(voter, "GET", "/v1/artifact-inventory"))
         except (ClientError, msgspec.DecodeError) as error:
             log.info("artifacts.unseen", voter=voter, reason=str(error))
     return held
 
 
-async def _pulled(context: ReplicateContext, copy: Copy) -> bool:
+async def _pulled(context: DutyContext, copy: Copy) -> bool:
     query = {"from": copy.source, "size": str(copy.ref.size_bytes)}
     try:
         if copy.voter == context.voter_id:
             path = await context.store.room(copy.ref.sha256, copy.ref.size_bytes)
-            await context.holders.pull(copy.source, copy.ref.sha256, path)
+            await context.front.holders.pull(copy.source, copy.ref.sha256, path)
             context.store.adopt(path, copy.ref.sha256)
         else:
-            await context.holders.call(copy.voter, "POST", f"/v1/artifacts/{copy.ref.sha256}/pull", query)
+            await context.front.holders.call(copy.voter, "POST", f"/v1/artifacts/{copy.ref.sha256}/pull", query)
     except ClientError as error:
         log.info("artifacts.uncopied", sha256=copy.ref.sha256, voter=copy.voter, reason=str(error))
         return False
     return True
+
+
+DUTY = Replicate()

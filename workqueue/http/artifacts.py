@@ -23,7 +23,7 @@ from workqueue.store import BLOCK_BYTES, StoreError, is_name
 from workqueue.transfer import OFFSET, Stored, Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from config.cluster import ClusterSettings
     from workqueue.machine.commands import AnyCommand
@@ -197,9 +197,7 @@ class _Handlers:
         throttle = Throttle(self._limit_kbps)
         try:
             async with contextlib.aclosing(_gather(request)) as blocks:
-                async for block in blocks:
-                    await asyncio.to_thread(upload.write, block)
-                    await throttle.take(len(block))
+                await _pipe(blocks, upload, throttle)
             return await asyncio.to_thread(upload.finish)
         except (OSError, TimeoutError):  # the client hung up or stalled: it may go on from here
             return False
@@ -270,25 +268,41 @@ def preference(sha256: str, voters: Sequence[str]) -> list[str]:
     return sorted(voters, key=lambda voter: hashlib.sha256(f"{voter}/{sha256}".encode()).digest())
 
 
+async def _pipe(blocks: AsyncIterator[bytes], upload: Upload, throttle: Throttle) -> None:
+    """Digest and write one block while the next arrives; all that arrived is written before an error goes on."""
+    writing: asyncio.Future[None] | None = None
+    try:
+        async for block in blocks:
+            if writing:
+                await writing
+            writing = asyncio.ensure_future(asyncio.to_thread(upload.write, block))
+            await throttle.take(len(block))
+    finally:
+        if writing:
+            await writing
+
+
 async def _gather(request: web.Request) -> Any:
     """Yield the body in large blocks; what has arrived is yielded also when the connection breaks."""
-    block = bytearray()
+    parts: list[bytes] = []
+    size = 0
     try:
         while True:
             async with asyncio.timeout(_READ_S):
                 part = await request.content.readany()
             if not part:
                 break
-            block += part
-            if len(block) >= BLOCK_BYTES:
-                yield bytes(block)
-                block.clear()
+            parts.append(part)
+            size += len(part)
+            if size >= BLOCK_BYTES:
+                yield b"".join(parts)
+                parts, size = [], 0
     except (OSError, TimeoutError):
-        if block:
-            yield bytes(block)
+        if parts:
+            yield b"".join(parts)
         raise
-    if block:
-        yield bytes(block)
+    if parts:
+        yield b"".join(parts)
 
 
 async def _pass_on(request: web.Request, got: Any) -> web.StreamResponse:

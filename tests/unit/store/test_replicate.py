@@ -49,7 +49,9 @@ def test_a_round_brings_every_artifact_as_far_as_it_can(
 
 def test_a_copy_of_another_size_is_no_copy() -> None:
     """Half-written or foreign bytes do not count."""
-    plan = make_plan({NAMES[0]: (ArtifactRef(NAMES[0], 7, "shard"), ("a", "b"))}, {"a": {NAMES[0]: 7}, "b": {NAMES[0]: 3}}, 2, 9)
+    plan = make_plan(
+        {NAMES[0]: (ArtifactRef(NAMES[0], 7, "shard"), ("a", "b"))}, {"a": {NAMES[0]: 7}, "b": {NAMES[0]: 3}}, 2, 9
+    )
     assert plan.lost == ((NAMES[0], "b"),)
     assert [copy.voter for copy in plan.copies] == ["b"]
 
@@ -71,6 +73,10 @@ class Leader:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.voter, name)
+
+    @property
+    def front(self) -> Voter:
+        return self.voter
 
     def now_ms(self) -> int:
         return self.ms

@@ -15,12 +15,15 @@ from workqueue.machine.commands import Capability, Complete, Fail, Fault, Releas
 from workqueue.machine.outcomes import Lease, LeaseState, Renewed
 
 T = TypeVar("T")
+ANSWERS = ("grant", "empty", "refused", "unreached")
 PAYLOAD = msgspec.Raw(b"\x80")
 CURSOR = msgspec.Raw(msgspec.msgpack.encode({"step": 3}))
 
 
 def made(slots: tuple[SlotSpec, ...] = (SlotSpec(),), **fields: Any) -> Decisions:
-    capability = Capability(cpus=4, ram_mb=4000, disk_mb=100, devices=(("gpu", 80_000),), kinds=("fake",), rules_version="1")
+    capability = Capability(
+        cpus=4, ram_mb=4000, disk_mb=100, devices=(("gpu", 80_000),), kinds=("fake",), rules_version="1"
+    )
     return Decisions(Options("w", "b", capability, slots, **fields))
 
 
@@ -222,7 +225,11 @@ class Agent(RuleBasedStateMachine):
         self.tell(ev.Joined(self.now) if ok else ev.JoinRefused(self.now, "", "no voters"))
 
     @precondition(lambda self: self.claims and not self.left)
-    @rule(answer=st.sampled_from(["grant", "empty", "refused", "unreached"]), device=st.sampled_from([-1, 0]), count=st.integers(1, 3))
+    @rule(
+        answer=st.sampled_from(["grant", "empty", "refused", "unreached"]),
+        device=st.sampled_from([-1, 0]),
+        count=st.integers(1, 3),
+    )
     def claimed(self, answer: str, device: int, count: int) -> None:
         self.claims -= 1
         if answer == "grant":
