@@ -22,7 +22,9 @@ EXAMPLE = ROOT / "tests" / "unit" / "workers" / "example"
 class Worker:
     """One `rift worker`; its data folder outlives its process."""
 
-    def __init__(self, folder: Path, name: str, join: Sequence[str], token: Path, ca: Path, flags: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, name: str, join: Sequence[str], token: Path, ca: Path, flags: Sequence[str]
+    ) -> None:
         self.name = name
         self.data = folder / name
         self.log = folder / f"{name}.log"

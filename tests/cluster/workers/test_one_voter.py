@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +18,6 @@ from workqueue.machine.commands import Enqueue, JobSpec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
     from tests.unit.workers.memory import MemoryVoters
 
@@ -140,7 +140,7 @@ async def test_the_agent_imports_no_engine(world: World) -> None:
         await worker.start()
         await until(lambda: "w" in world.state.boots)
         assert worker.process
-        maps = open(f"/proc/{worker.process.pid}/maps").read()
+        maps = Path(f"/proc/{worker.process.pid}/maps").read_text()
     assert "libtorch" not in maps
     assert "llvmlite" not in maps
     assert "numpy" not in maps
