@@ -100,7 +100,8 @@ def plan(settings: WorkerSettings, extra: Extra, capability: Capability) -> tupl
         seed=secrets.randbits(32),
     )
     limits = Limits(
-        threads=settings.threads or max(1, capability.cpus // len(slots)),
+        cpus=capability.cpus,
+        threads=settings.threads,
         memory_mb=extra.memory_mb or capability.ram_mb // len(slots),
         disk_bytes=settings.disk_mb << 20,
         floor_bytes=settings.floor_mb << 20,

@@ -1,8 +1,8 @@
 """Artifact routes: resumable upload, ranged download, and what voters ask of each other.
 
-An upload is acknowledged when the bytes are verified, synced, copied to as many voters as `replicas` asks for (as far
-as they can be reached) and registered with their holders. Status 201 says that there are enough holders; 202 says that
-the replicate duty has to find some, until when the completion of a job that names the artifact is refused.
+An upload is acknowledged when the bytes are verified, synced, copied to as many voters as `replicas` asks for and
+registered with their holders. When some voters cannot be reached a majority is enough, which a cluster that can complete
+jobs at all always has (202, the replicate duty makes the rest); with fewer the answer is 503 and the client tries again.
 """
 
 from __future__ import annotations
@@ -212,8 +212,10 @@ class _Handlers:
         [outcome] = await self._context.propose(RegisterArtifact(ref, tuple(holders), config))
         if isinstance(outcome, Refused):
             return _problem(409 if outcome.retry_ms else 400, outcome.message)
-        status = 201 if len(holders) >= min(wanted, len(self._context.settings.voters)) else 202
-        return _json(status, Stored(ref.sha256, ref.size_bytes, tuple(holders), wanted))
+        if len(holders) < least(wanted, len(self._context.settings.voters)):
+            return _problem(503, f"only {len(holders)} of {wanted} voters could store it", {"Retry-After": "1"})
+        stored = Stored(ref.sha256, ref.size_bytes, tuple(holders), wanted)
+        return _json(201 if len(holders) >= wanted else 202, stored)
 
     async def _copy(self, ref: ArtifactRef, count: int) -> list[str]:
         path = self._store.local(ref.sha256)
@@ -261,6 +263,11 @@ class _Handlers:
             await response.write(block)
         await response.write_eof()
         return response
+
+
+def least(replicas: int, voters: int) -> int:
+    """Fewest holders with which an upload may be acknowledged."""
+    return min(replicas, voters // 2 + 1)
 
 
 def preference(sha256: str, voters: Sequence[str]) -> list[str]:

@@ -118,7 +118,7 @@ def test_free_names_only_what_is_free() -> None:
     """A claim beside a running device job offers the rest of the machine."""
     agent = ready((SlotSpec(0, 80_000), SlotSpec()))
     [claim] = of(ev.SendClaim, agent.handle(ev.Granted(0, (lease(device=0),))))
-    assert (claim.command.free.devices, claim.command.free.vram_mb, claim.command.free.cpus) == ((), (0,), 2)
+    assert (claim.command.free.devices, claim.command.free.vram_mb, claim.command.free.cpus) == ((), (0,), 3)
     assert claim.wait_ms == agent.options.claim_wait_busy_ms
 
 
@@ -169,7 +169,7 @@ class Agent(RuleBasedStateMachine):
         super().__init__()
         self.now = 0
         self.agent = made((SlotSpec(0, 80_000), SlotSpec(), SlotSpec()), grace_ms=5000, hang_ms=20_000)
-        self.alive: dict[int, bool] = {}  # runners by slot: started, ready or not
+        self.alive: dict[int, bool | None] = {}  # runners by slot: ready, not ready yet, None = killed
         self.jobs: dict[int, tuple[str, int]] = {}  # what each runner runs
         self.open: set[tuple[str, int]] = set()  # granted, its end not delivered
         self.settled: list[tuple[str, int]] = []
@@ -191,6 +191,7 @@ class Agent(RuleBasedStateMachine):
             case ev.KillRunner(slot=slot):
                 assert slot in self.alive
                 self.jobs.pop(slot, None)
+                self.alive[slot] = None
             case ev.StartJob(slot=slot, lease=got):
                 assert self.alive[slot]
                 assert slot not in self.jobs
@@ -204,7 +205,7 @@ class Agent(RuleBasedStateMachine):
                 self.open.discard((job, attempt))
             case ev.SendClaim(command=command):
                 self.claims += 1
-                assert command.limit == len(self.alive) - len(self.jobs) - sum(not up for up in self.alive.values())
+                assert command.limit == sum(up is True and slot not in self.jobs for slot, up in self.alive.items())
             case ev.SendRenew(leases=leases):
                 self.renewals += 1
                 assert {(item.job, item.attempt) for item in leases} <= self.open
