@@ -1,0 +1,155 @@
+"""Tokens, roles, certificates and the folder of a new cluster."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from cryptography import x509
+
+from config.cluster import ClusterSettings, VoterAddress, VoterSettings
+from config.errors import ConfigError
+from config.load import load
+from config.loop import LoopSettings
+from workqueue.admission import Bucket, Envelope, actor_of, admit, command_type
+from workqueue.authority import issue, new_ca
+from workqueue.init import create, loopback
+from workqueue.machine.commands import AnyCommand, Command, Enqueue, Halt, JobSpec, QuarantineWorker, Tick
+from workqueue.security import Identity, may, may_propose, new_token, token_hash, token_id_of, token_matches
+from workqueue.stream import StreamError
+from workqueue.tls import server_context, voter_client_context, voter_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_token_is_known_by_its_keyed_hash() -> None:
+    """Only the right token under the right key matches, and its hash does not show it."""
+    token_id, token = new_token()
+    known = token_hash(b"key", token)
+    assert token_id_of(token) == token_id
+    assert token_matches(b"key", token, known)
+    assert not token_matches(b"other", token, known)
+    assert not token_matches(b"key", token + "x", known)
+    assert token.split("_", 2)[2] not in known
+
+
+@pytest.mark.parametrize("text", ["", "rift", "rift_", "x_y_z", "\udcff", "rift_a"])
+def test_what_is_no_token_has_no_id_that_is_known(text: str) -> None:
+    """Garbage is compared like any other token and never raises."""
+    assert token_id_of(text) in {"", "y"} or text.startswith("rift_")
+    assert not token_matches(b"key", text, "0" * 64)
+
+
+def test_roles_include_the_lower_ones() -> None:
+    """read < worker < admin < voter, and nothing for an unknown role."""
+    assert [may(role, "worker") for role in ("read", "worker", "admin", "voter", "root")] == [
+        False, True, True, True, False,
+    ]  # fmt: skip
+
+
+def test_each_command_has_someone_who_may_propose_it() -> None:
+    """A reader proposes nothing; admins everything but the leader's own duties; voters everything."""
+    names = {kind.__name__ for kind in Command.__subclasses__()}
+    assert not any(may_propose("read", name) for name in names)
+    assert {name for name in names if not may_propose("admin", name)} == {
+        "BeginTerm", "Tick", "EndBoot", "Archive", "CollectArtifacts", "DropHolder", "SetAlert",
+    }  # fmt: skip
+    assert all(may_propose("voter", name) for name in names)
+    assert not any(
+        may_propose("worker", name)
+        for name in ("SetAlias", "PutSettings", "Cancel", "PutToken", "Halt", "RegisterModel", "BreakLock")
+    )
+
+
+def envelope(command: AnyCommand, actor: str = "") -> Envelope:
+    return Envelope("c", 1, actor, msgspec.Raw(msgspec.msgpack.encode(command)))
+
+
+def test_the_type_is_read_from_the_bytes() -> None:
+    """With the tag first as the encoder writes it, or anywhere; without one the command is malformed."""
+    assert command_type(msgspec.Raw(msgspec.msgpack.encode(Tick()))) == "Tick"
+    assert command_type(msgspec.Raw(msgspec.msgpack.encode({"jobs": [], "type": "Enqueue"}))) == "Enqueue"
+    for wrong in (b"\x80", b"\xc0", b"\x81\xa4type\x01", b"\x81\xa4type"):
+        with pytest.raises(StreamError):
+            command_type(msgspec.Raw(wrong))
+
+
+def test_a_request_that_needs_no_change_is_passed_on_as_it_is() -> None:
+    """Nothing is encoded again when the actor is right already."""
+    worker = Identity("worker:w", "worker", "id")
+    right = envelope(Enqueue((JobSpec("a", "open"),)), "worker:w")
+    assert admit(worker, right) is right
+    assert admit(worker, envelope(Enqueue((JobSpec("a", "open"),)), "root")).actor == "worker:w/root"
+
+
+def test_workers_are_kept_from_what_is_not_theirs() -> None:
+    """Neither halts, nor built-in kinds, nor lifting a quarantine."""
+    worker = Identity("worker:w", "worker", "id")
+    for command in (Halt("*", "r"), Enqueue((JobSpec("a", "train"),)), QuarantineWorker("w", on=False)):
+        with pytest.raises(StreamError) as caught:
+            admit(worker, envelope(command))
+        assert caught.value.code == "forbidden"
+    assert admit(worker, envelope(QuarantineWorker("w", reason="canary")))
+
+
+def test_payloads_are_checked_on_the_stream_too() -> None:
+    """An open kind's schema holds whichever way a job comes in."""
+    kinds = [{"name": "open", "payload_schema": '{"required": ["x"]}'}]
+    with pytest.raises(StreamError, match="'x' is a required property"):
+        admit(Identity("a", "admin"), envelope(Enqueue((JobSpec("a", "open"),))), kinds)
+
+
+def test_an_actor_stays_within_its_identity() -> None:
+    """Nobody appears as another by naming them."""
+    admin = Identity("admin:ops", "admin")
+    assert actor_of(admin, "") == "admin:ops"
+    assert actor_of(admin, "admin:ops/alice") == "admin:ops/alice"
+    assert actor_of(admin, "admin:opsy") == "admin:ops/admin:opsy"
+    assert len(actor_of(admin, "x" * 1000)) == 200
+
+
+def test_a_bucket_lets_through_its_rate() -> None:
+    """A burst of one second's worth, then as much as time brings; the pause it names is long enough."""
+    bucket = Bucket(10, 0.0)
+    assert [bucket.take(1, 0.0) for _ in range(10)] == [0] * 10
+    pause_ms = bucket.take(1, 0.0)
+    assert pause_ms > 0
+    assert bucket.take(1, pause_ms / 1000) == 0
+
+
+def test_a_new_cluster_loads_and_keeps_its_secrets(tmp_path: Path) -> None:
+    """All files of `create` are read back by the programs that need them; secrets are the owner's alone."""
+    made = create(tmp_path, loopback(3, 23000), loop=LoopSettings(configs=("hex8_3p",)))
+    cluster = load(ClusterSettings, made.cluster)
+    assert [voter.http_port for voter in cluster.voters] == [23000, 23010, 23020]
+    assert load(LoopSettings, made.loop).configs == ("hex8_3p",)
+    for path in made.voters:
+        own = load(VoterSettings, path)
+        server_context(tmp_path / own.cert, tmp_path / own.key, made.ca)
+        voter_client_context(tmp_path / own.cert, tmp_path / own.key, made.ca)
+        assert stat.S_IMODE((tmp_path / own.key).stat().st_mode) == 0o600
+    for secret in (tmp_path / "secrets").iterdir():
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    with pytest.raises(ConfigError, match="exists"):
+        create(tmp_path, loopback(1))
+
+
+def test_a_certificate_names_its_voter_and_hosts() -> None:
+    """A voter's certificate is for its id and its host, by name or by address."""
+    ca, ca_key = new_ca("c")
+    pem, _ = issue(ca, ca_key, "voter-7", ("10.0.0.7", "seven.example"))
+    names = x509.load_pem_x509_certificate(pem.encode()).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert "seven.example" in names.value.get_values_for_type(x509.DNSName)
+    assert "10.0.0.7" in [str(address) for address in names.value.get_values_for_type(x509.IPAddress)]
+    uri = names.value.get_values_for_type(x509.UniformResourceIdentifier)[0]
+    assert voter_of({"subjectAltName": (("DNS", "x"), ("URI", uri))}) == "voter-7"
+    assert voter_of({}) == voter_of(None) == ""
+
+
+def test_a_voter_may_be_an_address_or_a_name(tmp_path: Path) -> None:
+    """Hosts that are names get certificates too."""
+    made = create(tmp_path, [VoterAddress("a", "voter-a.example")])
+    assert made.voters[0].name == "a.yaml"

@@ -1,0 +1,95 @@
+"""The core process of a voter: replica and state machine behind a unix socket, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import sys
+from pathlib import Path
+
+from consensus import ConsensusError, Replica, ReplicaSettings, StorageCorrupt, StorageFailed, WrongIdentity
+from workqueue.core_server import CoreServer
+from workqueue.corelink import SOCKET, make_private, socket_path
+from workqueue.errors import EXIT_DATA, EXIT_DISK, EXIT_FAILED, ProcessFailure
+from workqueue.machine.machine import Machine
+from workqueue.process import VoterConfig, prepare_data, run_process, say_ready
+
+_COLLECT_S = 5.0
+
+
+def replica_settings(config: VoterConfig) -> ReplicaSettings:
+    """Return what the replica is told, out of the voter's settings."""
+    cluster, me = config.cluster, config.cluster.voter(config.voter.id)
+    raft = cluster.raft
+    return ReplicaSettings(
+        node_id=me.id,
+        address=me.raft,
+        peers={voter.id: voter.raft for voter in cluster.voters if voter.id != me.id},
+        data_dir=config.data / "raft",
+        cluster_id=cluster.cluster_id,
+        ca=config.ca,
+        cert=config.cert,
+        key=config.key,
+        election_ms=(raft.election_ms_min, raft.election_ms_max),
+        heartbeat_ms=max(10, min(50, raft.election_ms_min // 4)),
+        fsync=raft.fsync,
+        snapshot_bytes=raft.snapshot_bytes,
+        max_batch_commands=raft.batch_commands_max,
+        max_batch_bytes=raft.batch_bytes_max,
+        inflight=raft.batches_in_flight,
+    )
+
+
+async def serve(config: VoterConfig) -> None:
+    """Run until cancelled; raises ProcessFailure when the replica cannot start or go on."""
+    prepare_data(config)
+    machine = Machine()
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            replica = await stack.enter_async_context(Replica(replica_settings(config), machine))
+        except ConsensusError as error:
+            raise _failure(error) from error
+        server = CoreServer(replica, machine)
+        replica.on_role = lambda _: server.changed()
+        path = socket_path(config.run, SOCKET)
+        listener = await asyncio.get_running_loop().create_unix_server(server.connection, path)
+        make_private(path)
+        stack.callback(listener.close)
+        say_ready()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.run())
+            tasks.create_task(_collect())
+            try:
+                await replica.wait_failed()
+            except ConsensusError as error:
+                raise _failure(error) from error
+
+
+async def _collect() -> None:
+    """Keep the collector from walking the whole state in the middle of a batch."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    while True:
+        await asyncio.sleep(_COLLECT_S)
+        gc.collect(0)
+
+
+def _failure(error: ConsensusError) -> ProcessFailure:
+    match error:
+        case StorageCorrupt() | WrongIdentity():
+            return ProcessFailure(str(error), EXIT_DATA)
+        case StorageFailed():
+            return ProcessFailure(str(error), EXIT_DISK)
+        case _:
+            return ProcessFailure(str(error), EXIT_FAILED)
+
+
+def main(config: Path) -> int:
+    """Run the core of the voter described by `config`; returns the exit code."""
+    return run_process("core", ["--config", str(config)], serve)
+
+
+if __name__ == "__main__":
+    sys.exit(run_process("core", sys.argv[1:], serve))

@@ -1,0 +1,78 @@
+"""Who is asking: bearer tokens from the replicated list, voters by certificate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workqueue.http.problem import Problem
+from workqueue.security import Identity, may, token_id_of, token_matches
+from workqueue.tls import voter_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import web
+
+    from workqueue.corelink import CoreLink
+
+_BEARER = "bearer "
+
+
+class Tokens:
+    """Checks callers against the tokens that the core pushed."""
+
+    def __init__(self, core: CoreLink, key: bytes, voters: frozenset[str], now_ms: Callable[[], int]) -> None:
+        self._core = core
+        self.key = key  # of the hashes
+        self._voters = voters
+        self._now_ms = now_ms
+
+    def identify(self, request: web.Request) -> Identity | None:
+        """Return who sent a request, None when it names nobody; raises Problem(401) for a token that does not hold."""
+        header = request.headers.get("Authorization", "")
+        if header[: len(_BEARER)].lower() == _BEARER:
+            return self.check(header[len(_BEARER) :].strip())
+        if header:
+            raise Problem(401, "unauthorized", "use `Authorization: Bearer <token>`")
+        transport = request.transport
+        voter = voter_of(transport.get_extra_info("peercert")) if transport else ""
+        return Identity(f"voter:{voter}", "voter") if voter in self._voters else None
+
+    def authenticate(self, request: web.Request, role: str) -> Identity:
+        """Return who sent a request if its role includes `role`; raises Problem (401 or 403)."""
+        identity = self.identify(request)
+        if identity is None:
+            raise Problem(401, "unauthorized", "this needs a token: `Authorization: Bearer <token>`")
+        if not may(identity.role, role):
+            raise Problem(403, "forbidden", f"this needs the role `{role}`; the token has `{identity.role}`")
+        return identity
+
+    def check(self, token: str) -> Identity:
+        """Return whose token it is; raises Problem(401)."""
+        found = self._find(token_id_of(token))
+        known = str(found["hash"]) if found else "0" * 64
+        # Compared in any case, so that time does not tell whether an id exists.
+        right = token_matches(self.key, token, known)
+        if found is None or not right:
+            raise Problem(401, "unauthorized", "no such token; ask an admin for one (`rift token create`)")
+        expires = int(found.get("expires_ms", 0))
+        if found.get("revoked") or found.get("revoked_ms") or (expires and expires <= self._now_ms()):
+            raise Problem(401, "unauthorized", "the token was revoked or has expired; ask an admin for another")
+        label = str(found.get("label", "")) or str(found["id"])
+        return Identity(f"{found['role']}:{label}", str(found["role"]), str(found["id"]))
+
+    def still_valid(self, identity: Identity) -> bool:
+        """Whether a connection that was let in may go on."""
+        if not identity.token_id:
+            return True
+        found = self._find(identity.token_id)
+        if found is None or found.get("revoked") or found.get("revoked_ms"):
+            return False
+        expires = int(found.get("expires_ms", 0))
+        return not expires or expires > self._now_ms()
+
+    def _find(self, token_id: str) -> dict[str, Any] | None:
+        for record in self._core.views.get("tokens", ()):
+            if record.get("id") == token_id:
+                return dict(record)
+        return None

@@ -1,0 +1,36 @@
+"""How many requests a caller may send a second, by token or, without one, by address."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from workqueue.admission import Bucket
+from workqueue.http.problem import Problem
+from workqueue.security import token_id_of
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+CALLERS_MAX = 10_000
+
+
+class Rates:
+    """A token bucket a caller; the callers seen longest ago are forgotten."""
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def take(self, request: web.Request) -> None:
+        """Count a request; raises Problem(429) beyond the rate."""
+        token_id = token_id_of(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        caller = f"{request.remote}/{token_id[:32]}"
+        now = asyncio.get_running_loop().time()
+        bucket = self._buckets.pop(caller, None) or Bucket(self.rate, now)
+        self._buckets[caller] = bucket
+        if len(self._buckets) > CALLERS_MAX:
+            self._buckets.popitem(last=False)
+        if retry_ms := bucket.take(1, now):
+            raise Problem(429, "limit", f"more than {self.rate} requests a second; slow down", retry_ms=retry_ms)

@@ -1,0 +1,78 @@
+"""Who seems alive, as the front sees it: gossip of its own process, and heartbeats that workers send to any voter.
+
+Heartbeats are passed on to the leader, whose duty confirms deaths; a new leader gives everyone a whole time to live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from membership.api import MembershipError, Metadata
+from membership.merge import Merged
+from membership.presence import Presence
+from membership.remote import RemoteMembership
+from workqueue.corelink import GOSSIP_SOCKET, socket_path
+from workqueue.stream import StreamError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from workqueue.corelink import CoreLink
+    from workqueue.peers import Peers
+    from workqueue.process import VoterConfig
+
+
+def monotonic_ms() -> int:
+    """Return milliseconds that never go backwards."""
+    return time.monotonic_ns() // 1_000_000
+
+
+class Beats:
+    """Takes workers' heartbeats."""
+
+    def __init__(self, presence: Presence, core: CoreLink, peers: Peers) -> None:
+        self._presence = presence
+        self._core = core
+        self._peers = peers
+        self._led = False
+
+    def beat(self, worker: str, boot: str, seq: int, metadata: Metadata, *, forwarded: bool = False) -> None:
+        """Note a heartbeat, and pass it on to the leader unless it came from a voter."""
+        try:
+            self._presence.beat(worker, boot, seq, metadata, monotonic_ms())
+        except MembershipError as error:
+            raise StreamError("limit", str(error), 5_000) from error
+        leader = self._core.state.leader
+        if forwarded or self._core.leads or not leader:
+            return
+        if calls := self._peers.calls(leader):
+            calls.notify("beat", (worker, boot, seq, metadata))
+
+    async def watch(self) -> None:
+        """Hold the silent for suspect, then dead."""
+        while True:
+            now_ms = monotonic_ms()
+            if self._core.leads and not self._led:
+                self._presence.grant_again(now_ms)
+            self._led = self._core.leads
+            self._presence.expire(now_ms)
+            await asyncio.sleep(self._presence.ttl_ms / 20_000)
+
+
+@contextlib.asynccontextmanager
+async def liveness(config: VoterConfig, core: CoreLink, peers: Peers) -> AsyncIterator[tuple[Merged, Beats]]:
+    """Take part in membership while open."""
+    presence = Presence(config.cluster.gossip.presence_ttl_ms)
+    gossip = RemoteMembership(Path(socket_path(config.run, GOSSIP_SOCKET)))
+    async with Merged(gossip, presence) as merged:
+        beats = Beats(presence, core, peers)
+        watching = asyncio.create_task(beats.watch())
+        try:
+            yield merged, beats
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)

@@ -1,0 +1,317 @@
+"""Bytes by their SHA-256: kept on a voter's disk, or in an S3-compatible store that all voters share.
+
+An upload grows a partial file; only when its bytes have the digest that names them are they synced and renamed to their
+place, so whatever has a name is whole. An interrupted upload goes on at the length of the partial file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from config.errors import AppError
+from workqueue.errors import CorruptArtifact
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from config.cluster import StoreSettings
+
+BLOCK_BYTES = 1 << 20
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class StoreError(AppError):
+    """The store refuses; `status` is the HTTP status that says so."""
+
+    status = 500
+
+
+class StoreFull(StoreError):
+    """No room: the quota is used up or the disk would fall below its floor."""
+
+    status = 507
+
+
+class OffsetMismatch(StoreError):
+    """An upload must go on at `offset`."""
+
+    status = 409
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(f"the upload has {offset} bytes so far; go on there")
+        self.offset = offset
+
+
+class Superseded(StoreError):
+    """A newer connection uploads the same bytes."""
+
+    status = 409
+
+
+def is_name(sha256: str) -> bool:
+    """Whether this is a SHA-256 in lower-case hexadecimal."""
+    return _NAME.fullmatch(sha256) is not None
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes; blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class ArtifactStore(Protocol):
+    """Where a voter keeps bytes; `shared` when all voters see the same ones."""
+
+    shared: bool
+
+    async def size(self, sha256: str) -> int | None:
+        """Size in bytes of what is stored under this name, None when nothing is."""
+
+    async def offset(self, sha256: str) -> int:
+        """Bytes of an unfinished upload."""
+
+    async def begin(self, sha256: str, size: int, offset: int) -> Upload:
+        """Go on with an upload; raises OffsetMismatch or StoreFull."""
+
+    async def commit(self, sha256: str) -> None:
+        """Bring verified bytes to where they stay; may be asked again."""
+
+    async def room(self, sha256: str, size: int) -> Path:
+        """Where a copy of `size` bytes may be written that `adopt` then takes in; raises StoreFull."""
+
+    def adopt(self, path: Path, sha256: str) -> None:
+        """Give a file of verified, synced bytes its name; blocks."""
+
+    def local(self, sha256: str) -> Path | None:
+        """The file that holds these bytes, None when they are not in a file of this machine."""
+
+    def read(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` up to `end` (not included)."""
+
+    async def verify(self, sha256: str) -> bool:
+        """Read the bytes back and compare them with their name; bytes that differ are deleted."""
+
+    async def delete(self, sha256: str) -> None:
+        """Forget these bytes."""
+
+    async def inventory(self) -> dict[str, int]:
+        """Size of every artifact by name."""
+
+
+class Upload:
+    """One connection's part of an upload. Its methods block: call them in a thread, one at a time."""
+
+    def __init__(self, store: DiskStore, sha256: str, size: int, offset: int) -> None:
+        self._store = store
+        self._sha256 = sha256
+        self._size = size
+        self._hash = hashlib.sha256()
+        self._path = store.partial(sha256)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("r+b" if offset else "wb")
+        self.offset = 0
+        self._resume = offset
+        self.superseded = False
+
+    def prepare(self) -> None:
+        """Digest what earlier connections have sent."""
+        while self.offset < self._resume:
+            block = self._file.read(min(BLOCK_BYTES, self._resume - self.offset))
+            if not block:
+                raise OffsetMismatch(self.offset)
+            self._hash.update(block)
+            self.offset += len(block)
+
+    def write(self, block: bytes) -> None:
+        """Append bytes; raises Superseded, StoreFull, or StoreError when there are more than announced."""
+        if self.superseded:
+            raise Superseded("another connection uploads the same bytes")
+        if self.offset + len(block) > self._size:
+            self._store.discard(self._sha256)
+            raise StoreError(f"more bytes than the {self._size} announced")
+        try:
+            self._file.write(block)
+            self._file.flush()
+        except OSError as error:
+            self._file.truncate(self.offset)
+            raise StoreFull(f"the disk cannot take more: {error.strerror}") from error
+        self._hash.update(block)
+        self.offset += len(block)
+
+    def finish(self) -> bool:
+        """Give whole and right bytes their name; False when some are still to come. Raises CorruptArtifact."""
+        if self.offset < self._size:
+            return False
+        if self._hash.hexdigest() != self._sha256:
+            self.close()
+            self._store.discard(self._sha256)
+            raise CorruptArtifact(self._sha256)
+        os.fsync(self._file.fileno())
+        self.close()
+        self._store.adopt(self._path, self._sha256)
+        return True
+
+    def close(self) -> None:
+        """Keep what was written for a later connection."""
+        self._file.close()
+
+
+class DiskStore:
+    """Artifacts in a folder: `objects/ab/abcd…` whole and `partial/abcd…` growing."""
+
+    shared = False
+
+    def __init__(self, root: Path, *, quota_bytes: int, floor_bytes: int) -> None:
+        self._objects = root / "objects"
+        self._partial = root / "partial"
+        self._quota = quota_bytes
+        self._floor = floor_bytes
+        self._writers: dict[str, Upload] = {}
+        for folder in (self._objects, self._partial):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._used = sum(size for _, size in self._scan())
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of whole artifacts."""
+        return self._used
+
+    def path(self, sha256: str) -> Path:
+        """Where these bytes are, or would be."""
+        return self._objects / sha256[:2] / sha256
+
+    def partial(self, sha256: str) -> Path:
+        """Where these bytes grow while they are uploaded."""
+        return self._partial / sha256
+
+    def local(self, sha256: str) -> Path | None:
+        """The file of whole bytes."""
+        path = self.path(sha256)
+        return path if path.exists() else None
+
+    async def size(self, sha256: str) -> int | None:
+        """Size of whole bytes."""
+        path = self.local(sha256)
+        return path.stat().st_size if path else None
+
+    async def offset(self, sha256: str) -> int:
+        """Bytes of an unfinished upload."""
+        path = self.partial(sha256)
+        return path.stat().st_size if path.exists() else 0
+
+    async def begin(self, sha256: str, size: int, offset: int) -> Upload:
+        """Go on with an upload; a connection that was at it is superseded."""
+        held = await self.offset(sha256)
+        if held > size:
+            self.discard(sha256)
+            held = 0
+        if offset not in {0, held}:
+            raise OffsetMismatch(held)
+        self._make_room(size - held)
+        if older := self._writers.get(sha256):
+            older.superseded = True
+        upload = self._writers[sha256] = Upload(self, sha256, size, offset)
+        await asyncio.to_thread(upload.prepare)
+        return upload
+
+    async def commit(self, sha256: str) -> None:
+        """They are in their place already."""
+
+    async def room(self, sha256: str, size: int) -> Path:
+        """Where a copy from another voter may be written."""
+        self._make_room(size)
+        return self._partial / f"{sha256}.copy"
+
+    def adopt(self, path: Path, sha256: str) -> None:
+        """Rename verified, synced bytes to their place and sync the folder."""
+        target = self.path(sha256)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new = not target.exists()
+        size = path.stat().st_size
+        path.rename(target)
+        _sync_folder(target.parent)
+        self._used += size if new else 0
+        self._writers.pop(sha256, None)
+
+    def discard(self, sha256: str) -> None:
+        """Drop an unfinished upload."""
+        self.partial(sha256).unlink(missing_ok=True)
+        self._writers.pop(sha256, None)
+
+    async def read(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` up to `end`."""
+        with self.path(sha256).open("rb") as file:
+            file.seek(start)
+            while start < end:
+                block = await asyncio.to_thread(file.read, min(BLOCK_BYTES, end - start))
+                if not block:
+                    return
+                start += len(block)
+                yield block
+
+    async def verify(self, sha256: str) -> bool:
+        """Read the bytes back; those that are not what their name says are deleted."""
+        path = self.local(sha256)
+        if path is None:
+            return False
+        if await asyncio.to_thread(digest_file, path) == sha256:
+            return True
+        await self.delete(sha256)
+        return False
+
+    async def delete(self, sha256: str) -> None:
+        """Forget whole bytes."""
+        path = self.local(sha256)
+        if path:
+            self._used -= path.stat().st_size
+            path.unlink(missing_ok=True)
+
+    async def inventory(self) -> dict[str, int]:
+        """Size of every whole artifact by name."""
+        return await asyncio.to_thread(lambda: dict(self._scan()))
+
+    def sweep(self, older_than_s: float, now_s: float) -> list[str]:
+        """Drop unfinished uploads that nobody has touched for long; returns their names."""
+        old = [path for path in self._partial.iterdir() if now_s - path.stat().st_mtime > older_than_s]
+        for path in old:
+            self.discard(path.name)
+        return [path.name for path in old]
+
+    def _scan(self) -> Iterator[tuple[str, int]]:
+        for path in self._objects.glob("??/*"):
+            if is_name(path.name):
+                yield path.name, path.stat().st_size
+
+    def _make_room(self, more: int) -> None:
+        if self._used + more > self._quota:
+            raise StoreFull(
+                f"the quota of {self._quota >> 20} MB is used up; raise store.quota_mb or collect artifacts"
+            )
+        if shutil.disk_usage(self._objects).free - more < self._floor:
+            raise StoreFull(
+                f"less than {self._floor >> 20} MB of disk would be left; free some or lower store.floor_mb"
+            )
+
+
+def open_store(settings: StoreSettings, folder: Path, base: Path) -> ArtifactStore:
+    """Return the store that the settings name; `folder` is the voter's own, `base` the one of the settings file."""
+    disk = DiskStore(folder, quota_bytes=settings.quota_mb << 20, floor_bytes=settings.floor_mb << 20)
+    if not settings.url:
+        return disk
+    from workqueue.store_s3 import S3Store  # only clusters with an object store need its library
+
+    return S3Store(settings, base, staging=disk)
+
+
+def _sync_folder(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,315 @@
+"""Artifacts over HTTP: uploads that go on where they broke off, downloads verified on arrival.
+
+An upload asks for the offset that a voter holds and sends the rest; the voter verifies the digest before it gives the
+bytes their name. A download keeps a partial file and goes on from any holder; what arrives with another digest is
+thrown away, its holder is asked to check itself, and the next one is tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+import aiohttp
+import msgspec
+
+from workqueue.errors import CorruptArtifact, Rejected, Unavailable
+from workqueue.machine.commands import ArtifactRef
+from workqueue.store import BLOCK_BYTES, digest_file
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
+
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+OFFSET = "Upload-Offset"
+_TRIES = 6
+_PAUSE_S = 0.2
+_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=60)
+_TRANSIENT = frozenset({409, 422, 429, 500, 502, 503, 504})  # 422: bytes were damaged on the way
+
+
+class Http(Protocol):
+    """What a transfer needs of a client: a session, what authenticates it, and where to go."""
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """An open session."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What authenticates a request."""
+
+    @property
+    def servers(self) -> list[str]:
+        """URLs of voters, the best first."""
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What a voter answers to a finished upload: who holds the bytes, and how many should."""
+
+    sha256: str
+    size_bytes: int
+    holders: tuple[str, ...]
+    wanted: int
+
+
+class Throttle:
+    """A token bucket over bytes; 0 = unlimited."""
+
+    def __init__(self, kbps: int) -> None:
+        self._bytes_s = kbps * 125
+        self._free_at = 0.0
+
+    async def take(self, size: int) -> None:
+        """Wait until `size` more bytes may pass."""
+        if not self._bytes_s:
+            return
+        now = asyncio.get_running_loop().time()
+        self._free_at = max(self._free_at, now) + size / self._bytes_s
+        await asyncio.sleep(self._free_at - now)
+
+
+async def put_artifact(
+    http: Http, path: Path, *, kind: str, config: str = "", progress: Progress | None = None, kbps: int = 0
+) -> ArtifactRef:
+    """Store a file's bytes; raises Unavailable when no voter takes them, Rejected when they are refused."""
+    sha256 = await asyncio.to_thread(digest_file, path)
+    size = (await asyncio.to_thread(path.stat)).st_size
+    ref = ArtifactRef(sha256, size, kind)
+    query = {"kind": kind, "config": config}
+    await upload(http, http.servers, path, ref, query, progress=progress, throttle=Throttle(kbps))
+    return ref
+
+
+async def upload(
+    http: Http,
+    servers: Sequence[str],
+    path: Path,
+    ref: ArtifactRef,
+    query: Mapping[str, str],
+    *,
+    progress: Progress | None = None,
+    throttle: Throttle | None = None,
+) -> Stored:
+    """Send bytes to the first of `servers` that takes them, going on where an earlier connection broke off."""
+    tried: list[str] = []
+    refused: Rejected | None = None
+    for server in servers:
+        url = f"{server}/v1/artifacts/{ref.sha256}"
+        for attempt in range(_TRIES):
+            try:
+                return await _send_rest(http, url, path, ref, query, progress, throttle or Throttle(0))
+            except Rejected as error:
+                refused = error
+                break
+            except (aiohttp.ClientError, OSError, _Transient) as error:
+                tried.append(f"{server} ({_text(error)})")
+                if isinstance(error, aiohttp.ClientConnectorError):
+                    break
+            await _pause(attempt)
+    if refused:
+        raise refused
+    raise Unavailable(tried[-3:] or list(servers), "upload")
+
+
+async def get_artifact(http: Http, sha256: str, path: Path, progress: Progress | None = None) -> None:
+    """Fetch bytes by name into `path`; raises CorruptArtifact, Rejected (no such artifact) or Unavailable."""
+    await download(http, http.servers, sha256, path, progress)
+
+
+async def download(
+    http: Http, servers: Sequence[str], sha256: str, path: Path, progress: Progress | None = None
+) -> None:
+    """Fetch from any of `servers`, going on from one to the next; `path` appears only whole and verified."""
+    partial = path.with_name(path.name + ".part")
+    tried: list[str] = []
+    corrupt = missing = 0
+    for attempt in range(_TRIES):
+        for server in servers:
+            url = f"{server}/v1/artifacts/{sha256}"
+            try:
+                digest = await _fetch_rest(http, url, partial, progress)
+            except _Missing:
+                missing += 1
+                continue
+            except (aiohttp.ClientError, OSError, _Transient) as error:
+                tried.append(f"{server} ({_text(error)})")
+                continue
+            if digest == sha256:
+                await asyncio.to_thread(_place, partial, path)
+                return
+            corrupt += 1
+            partial.unlink(missing_ok=True)
+            await _ask_to_verify(http, url)
+        if corrupt > 1 or missing >= len(servers):
+            break
+        await _pause(attempt)
+    if corrupt:
+        raise CorruptArtifact(sha256)
+    if missing:
+        raise Rejected("not_found", f"no voter that answers holds artifact {sha256}")
+    raise Unavailable(tried[-3:], "download")
+
+
+class Holders:
+    """The artifact routes of other voters, reached with this voter's certificate (the session's)."""
+
+    def __init__(self, urls: Mapping[str, str], session: aiohttp.ClientSession) -> None:
+        self.headers: dict[str, str] = {}
+        self.urls = dict(urls)
+        self.session = session
+
+    @property
+    def servers(self) -> list[str]:
+        """URLs of all the others."""
+        return list(self.urls.values())
+
+    async def push(self, voter: str, path: Path, ref: ArtifactRef) -> None:
+        """Copy a file to another voter, which verifies it."""
+        await upload(self, [self.urls[voter]], path, ref, {"kind": ref.kind, "copy": "1"})
+
+    async def pull(self, voter: str, sha256: str, path: Path) -> None:
+        """Copy an artifact from another voter into a file, verified."""
+        await download(self, [self.urls[voter]], sha256, path)
+
+    async def call(self, voter: str, method: str, path: str, query: Mapping[str, str] | None = None) -> bytes:
+        """Run one of the routes for voters; raises Rejected or Unavailable."""
+        url = f"{self.urls[voter]}{path}"
+        try:
+            async with self.session.request(method, url, params=query, timeout=_TIMEOUT) as answer:
+                body = await answer.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable([url], str(error)) from error
+        if answer.status >= 400:
+            raise Rejected(str(answer.status), body.decode(errors="replace")[:300])
+        return body
+
+
+class _Transient(Exception):
+    """Try again."""
+
+
+class _Missing(Exception):
+    """Not held by anyone this voter knows of."""
+
+
+async def _send_rest(
+    http: Http, url: str, path: Path, ref: ArtifactRef, query: Mapping[str, str], progress: Progress | None,
+    throttle: Throttle,
+) -> Stored:  # fmt: skip
+    async with http.session.head(url, headers=http.headers, timeout=_TIMEOUT) as held:
+        stored, offset = held.status == 200, int(held.headers.get(OFFSET, "0"))
+        if held.status not in {200, 404}:
+            await _refuse(held)
+    start = ref.size_bytes if stored else offset
+    rest = f"{start}-{ref.size_bytes - 1}" if start < ref.size_bytes else "*"
+    headers = http.headers | {
+        "Content-Range": f"bytes {rest}/{ref.size_bytes}",
+        "Content-Length": str(ref.size_bytes - start),
+        "Content-Type": "application/octet-stream",
+    }
+    body = _blocks(path, start, ref.size_bytes, progress, throttle) if start < ref.size_bytes else None
+    async with http.session.put(url, data=body, params=dict(query), headers=headers, timeout=_TIMEOUT) as answer:
+        if answer.status >= 300:
+            await _refuse(answer)
+        return msgspec.json.decode(await answer.read(), type=Stored)
+
+
+async def _refuse(answer: aiohttp.ClientResponse) -> None:
+    text = (await answer.read()).decode(errors="replace")
+    if answer.status in _TRANSIENT:
+        raise _Transient(f"HTTP {answer.status}")
+    try:
+        problem = msgspec.json.decode(text, type=dict[str, object])
+        text = str(problem.get("detail") or problem.get("title") or text)
+    except msgspec.DecodeError:
+        pass
+    raise Rejected(str(answer.status), text[:500] or f"the voter answered {answer.status}")
+
+
+async def _blocks(
+    path: Path, start: int, size: int, progress: Progress | None, throttle: Throttle
+) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(start)
+        while start < size:
+            block = await asyncio.to_thread(file.read, BLOCK_BYTES)
+            if not block:
+                return
+            await throttle.take(len(block))
+            yield block
+            start += len(block)
+            if progress:
+                progress(start, size)
+
+
+async def _fetch_rest(http: Http, url: str, partial: Path, progress: Progress | None) -> str:
+    have = _held(partial)
+    headers = http.headers | ({"Range": f"bytes={have}-"} if have else {})
+    async with http.session.get(url, headers=headers, timeout=_TIMEOUT) as answer:
+        if answer.status == 404:
+            raise _Missing
+        if answer.status == 416:  # all bytes are here already
+            return await asyncio.to_thread(digest_file, partial)
+        if answer.status not in {200, 206}:
+            await _refuse(answer)
+        have = have if answer.status == 206 else 0
+        size = have + int(answer.headers.get("Content-Length", "0"))
+        return await _receive(answer, partial, have, size, progress)
+
+
+async def _receive(
+    answer: aiohttp.ClientResponse, partial: Path, have: int, size: int, progress: Progress | None
+) -> str:
+    digest = hashlib.sha256()
+    with partial.open("r+b" if have else "wb") as file:
+        await asyncio.to_thread(_replay, file, digest, have)
+
+        def keep(block: bytes) -> None:
+            file.write(block)
+            digest.update(block)
+
+        async for block in answer.content.iter_chunked(BLOCK_BYTES):
+            await asyncio.to_thread(keep, block)
+            have += len(block)
+            if progress:
+                progress(have, size)
+    return digest.hexdigest()
+
+
+def _replay(file: BinaryIO, digest: hashlib._Hash, have: int) -> None:
+    while have > 0:
+        block = file.read(min(BLOCK_BYTES, have))
+        digest.update(block)
+        have -= len(block)
+
+
+async def _ask_to_verify(http: Http, url: str) -> None:
+    try:
+        async with http.session.post(f"{url}/verify", headers=http.headers, timeout=_TIMEOUT) as answer:
+            await answer.read()
+    except (aiohttp.ClientError, OSError):
+        return  # it is down: the repair duty will look at it
+
+
+def _place(partial: Path, path: Path) -> None:
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.rename(path)
+
+
+def _held(partial: Path) -> int:
+    return partial.stat().st_size if partial.exists() else 0
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+async def _pause(attempt: int) -> None:
+    await asyncio.sleep(random.uniform(0.5, 1.0) * _PAUSE_S * 2**attempt)  # noqa: S311  spreads retries
