@@ -38,6 +38,11 @@ class Stamp:
         self._last_ms = 0
         self._last_at = clock.monotonic()
 
+    @property
+    def last_ms(self) -> int:
+        """The latest time seen, 0 if none."""
+        return self._last_ms
+
     def seen(self, now_ms: int) -> None:
         """Take note of an entry's time, whoever stamped it."""
         if now_ms > self._last_ms:

@@ -21,10 +21,13 @@ class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True):
     fsync: bool = True
     snapshot_bytes: int = 256 << 20  # journal bytes after which a snapshot is taken
     snapshot_entries: int = 1_000_000  # entries after which a snapshot is taken
+    trailing_entries: int = 10_000  # kept in the log behind a snapshot, for voters that lag a little
     snapshot_timeout_s: float = 600.0
     max_batch_commands: int = 2000
     max_batch_bytes: int = 1 << 20
-    inflight: int = 8  # entries proposed and not yet applied
+    max_request_commands: int = 10_000  # in one call of propose
+    max_request_bytes: int = 16 << 20
+    inflight: int = 4  # entries proposed and not yet applied
     max_pending_commands: int = 100_000
     max_pending_bytes: int = 64 << 20
     digest_every: int = 1000  # entries between comparisons of state digests; 0 for none

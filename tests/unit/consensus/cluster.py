@@ -1,0 +1,74 @@
+"""Five real voters in one event loop, for tests."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+
+from consensus import Replica, ReplicaSettings
+from consensus.certificates import make_certificates
+from consensus.ledger import Command, Ledger
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that were free a moment ago."""
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def put(key: str, value: bytes = b"x", client: str = "c", seq: int = 1) -> bytes:
+    """Return the bytes of one command."""
+    return msgspec.msgpack.encode(Command(client, seq, "put", key, value))
+
+
+def settings_of(folder: Path, size: int, *, tls: bool = True, **changes: object) -> list[ReplicaSettings]:
+    """Return the settings of every voter of a cluster on loopback."""
+    addresses = {f"v{i}": f"127.0.0.1:{port}" for i, port in enumerate(free_ports(size))}
+    if tls:
+        make_certificates(folder / "tls", addresses)
+    return [
+        ReplicaSettings(
+            node_id=n,
+            address=a,
+            peers={p: q for p, q in addresses.items() if p != n},
+            data_dir=folder / n,
+            cluster_id="test",
+            ca=folder / "tls" / "ca.pem" if tls else None,
+            cert=folder / "tls" / f"{n}.pem" if tls else None,
+            key=folder / "tls" / f"{n}.key" if tls else None,
+            **changes,  # type: ignore[arg-type]
+        )
+        for n, a in addresses.items()
+    ]
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, size: int, *, tls: bool = True, **changes: object) -> AsyncIterator[list[Replica]]:
+    """Run a cluster."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(Replica(s, Ledger())) for s in settings_of(folder, size, tls=tls, **changes)
+        ]
+
+
+async def until(true: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "the condition was not reached in time"
+        await asyncio.sleep(0.005)
+
+
+async def leader_of(replicas: list[Replica]) -> Replica:
+    """Wait for a leader that is ready."""
+    await until(lambda: any(r.role().is_leader and r.role().ready for r in replicas))
+    return next(r for r in replicas if r.role().is_leader)
