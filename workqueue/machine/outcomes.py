@@ -6,6 +6,8 @@ import enum
 
 import msgspec
 
+from workqueue.machine.commands import Requirements
+
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
     """The answer to one request."""
@@ -60,6 +62,7 @@ class Lease(msgspec.Struct, frozen=True, omit_defaults=True):
     total_ms_max: int = 0
     cursor: msgspec.Raw = msgspec.Raw(b"\xc0")
     device: int = -1  # index of the worker's device that it runs on; -1 = CPU
+    requires: Requirements = Requirements()
 
 
 class Granted(Outcome, frozen=True):
