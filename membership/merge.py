@@ -10,10 +10,16 @@ from typing import Self
 
 import msgspec
 
-from membership.api import Event, Member, Membership, State, Value, select
+from membership.api import Event, EventKind, Member, Membership, State, Value, select
 from membership.hub import Hub, Subscription
 
 _BOOTS_KEPT = 8
+_KINDS: dict[State, EventKind] = {
+    State.ALIVE: "alive",
+    State.SUSPECT: "suspect",
+    State.LEFT: "left",
+    State.DEAD: "dead",
+}
 
 
 class Merged:
@@ -127,8 +133,10 @@ class Merged:
             if shown is not None and shown.state in (State.ALIVE, State.SUSPECT):
                 self._hub.publish(Event("dead", _dead(shown)))
             self._hub.publish(Event("joined", merged))
+            if merged.state is not State.ALIVE:  # it changed again before its joining was told
+                self._hub.publish(Event(_KINDS[merged.state], merged))
         elif merged.state != shown.state:
-            self._hub.publish(Event(merged.state.value, merged))
+            self._hub.publish(Event(_KINDS[merged.state], merged))
         elif merged != shown:
             self._hub.publish(Event("updated", merged))
 

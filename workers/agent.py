@@ -43,10 +43,12 @@ _encode = msgspec.msgpack.Encoder().encode
 class Limits:
     """What the agent's own files and the jobs' processes may use, and its rhythms."""
 
-    threads: int
+    cpus: int  # threads that a runner may use at most
+    threads: int  # of one job; 0 = as many CPUs as it requires
     memory_mb: int  # of one runner with its children; 0 = not watched
     disk_bytes: int
     floor_bytes: int
+    upload_kbps: int = 0  # 0 = unlimited
     canary: str = ""  # "module:function" that a runner calls before its first job
     tick_s: float = 0.1
     watch_s: float = 0.5
@@ -223,7 +225,7 @@ class Agent:
         spec = self._options.slots[slot]
         runner = RunnerProcess(
             device=spec.device,
-            threads=self._limits.threads,
+            threads=self._limits.cpus,
             log=self._data / f"runner{slot}.log",
             on_frame=lambda parts: self._on_frame(slot, runner, parts),
             on_exit=lambda code: self._on_exit(slot, runner, code),
@@ -247,7 +249,7 @@ class Agent:
         entry = self._entries[slot] = self._spool.open(lease.job, lease.attempt, lease.config)
         task = Task(
             lease.job, lease.attempt, lease.kind, lease.config, bytes(lease.payload), bytes(lease.cursor),
-            str(folder), str(entry.folder), self._limits.threads,
+            str(folder), str(entry.folder), self._limits.threads or lease.requires.cpus,
         )  # fmt: skip
         self._runners[slot].send("run", task)
 
@@ -270,6 +272,8 @@ class Agent:
                 self._spawn(self._fetch(slot, runner, str(rest[0])))
             case "artifact":
                 self._published(slot, msgspec.convert(rest[0], ArtifactRef))
+            case "include":
+                self._include(slot, msgspec.convert(rest[0], ArtifactRef))
             case "done":
                 self._post(ev.JobDone(now, slot, msgspec.Raw(_encode(rest[0]))))
             case "failed":
@@ -305,6 +309,11 @@ class Agent:
             self._post(ev.Published(self._now(), slot, ref.sha256))
             self._courier.upload(entry, ref)
 
+    def _include(self, slot: int, ref: ArtifactRef) -> None:
+        entry = self._entries[slot]
+        entry.stored.add(ref.sha256)
+        entry.add(ref)
+
     # ---- what goes on beside
 
     def _stored(self, entry: Entry, sha256: str) -> None:
@@ -323,8 +332,10 @@ class Agent:
         while limit:
             for slot, runner in list(self._runners.items()):
                 used = await asyncio.to_thread(runner.memory_mb)
-                if used > limit:
-                    self._post(ev.OverMemory(self._now(), slot, used, limit))
+                task = self._decisions.slots[slot].task
+                may = max(limit, task.lease.requires.ram_mb if task else 0)
+                if used > may:
+                    self._post(ev.OverMemory(self._now(), slot, used, may))
             await asyncio.sleep(self._limits.watch_s)
 
     async def _watch_disk(self) -> None:

@@ -173,7 +173,7 @@ class Decisions:
                 self._join_refused(now, code, message)
             case ev.Granted(leases=leases):
                 self._claiming, self._unreached = False, 0
-                for lease in leases:
+                for lease in sorted(leases, key=lambda lease: -lease.device):  # those for a device find theirs idle
                     self._accept(now, lease)
             case ev.ClaimEmpty(retry_ms=retry_ms):
                 self._claiming, self._unreached = False, 0
@@ -490,10 +490,11 @@ class Decisions:
         busy = any(slot.task for slot in self.slots)
         devices = len(capability.devices)
         held = {slot.spec.device for slot in self.slots if slot.state != "idle"}
+        taken = [task.lease.requires for task in self.running]
         free = Free(
-            cpus=max(1, capability.cpus * len(idle) // len(self.slots)),
-            ram_mb=capability.ram_mb * len(idle) // len(self.slots),
-            disk_mb=self._disk_free_mb,
+            cpus=capability.cpus - sum(need.cpus for need in taken),
+            ram_mb=capability.ram_mb - sum(need.ram_mb for need in taken),
+            disk_mb=self._disk_free_mb - sum(need.disk_mb for need in taken),
             vram_mb=tuple(0 if index in held else capability.devices[index][1] for index in range(devices)),
             devices=tuple(slot.spec.device for slot in idle if slot.spec.device >= 0),
         )

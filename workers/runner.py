@@ -1,8 +1,8 @@
 """The child process that runs jobs, one after another, with the engine imported and compiled once.
 
 It leads its own process group. When the agent goes away it kills that group, itself included, so nothing of a worker
-outlives it. The agent's frames: run, stop, fetched, check, exit. Its own: ready, progress, cursor, artifact, fetch,
-and one of done, failed, stopped for each run; checked for each check.
+outlives it. The agent's frames: run, stop, fetched, check, exit. Its own: ready, progress, cursor, artifact, include,
+fetch, and one of done, failed, stopped for each run; checked for each check.
 """
 
 from __future__ import annotations
@@ -94,6 +94,10 @@ class Context:
         path.rename(self._outbox / ref.sha256)
         self._link.send("artifact", ref)
         return ref
+
+    def include(self, ref: ArtifactRef) -> None:
+        """Name an artifact of an earlier attempt."""
+        self._link.send("include", ref)
 
 
 class Link:

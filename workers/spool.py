@@ -1,8 +1,8 @@
 """Ends of attempts and the files they need, on disk until voters have them.
 
-An entry is a folder `job@attempt` (the job's id quoted): files named by their SHA-256 as the runner published them, a
-list of their kinds, and `end` once the attempt has ended. What has an end survives a restart of the agent; what has
-none was cut short and is dropped then, because the job is redone from its cursor.
+An entry is a folder `job@attempt` (the job's id quoted): files named by their SHA-256 as the runner published them, and
+`end` once the attempt has ended. What has an end survives a restart of the agent; what has none was cut short and is
+dropped then, because the job is redone from its cursor.
 """
 
 from __future__ import annotations
@@ -20,8 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _encode = msgspec.msgpack.Encoder().encode
-_END = msgspec.msgpack.Decoder(Complete | Fail | Release)
-_REFS = msgspec.msgpack.Decoder(list[ArtifactRef])
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The file `end`."""
+
+    config: str
+    refs: list[ArtifactRef]
+    end: Complete | Fail | Release
 
 
 class Entry:
@@ -42,20 +48,22 @@ class Entry:
         return self.folder / ref.sha256
 
     def add(self, ref: ArtifactRef) -> bool:
-        """Note a published file; False when it was known."""
+        """Note a published file, which is whole and synced; False when it was known."""
         if any(known.sha256 == ref.sha256 for known in self.refs):
             return False
         self.refs.append(ref)
-        _write(self.folder / "refs", _encode(self.refs))
         return True
 
     def finish(self, end: Complete | Fail | Release) -> None:
-        """Put the end of the attempt on disk, with the artifacts of its files when it is a completion."""
+        """Put the end of the attempt on disk, with the artifacts of its files when it is a completion; blocks."""
         if isinstance(end, Complete):
             [completion] = end.completions
             end = Complete(end.worker, (msgspec.structs.replace(completion, artifacts=tuple(self.refs)),))
         self.end = end
-        _write(self.folder / "end", _encode(end))
+        _write(self.folder / "end", _encode(Ended(self.config, self.refs, end)))
+
+
+_ENDED = msgspec.msgpack.Decoder(Ended)
 
 
 class Spool:
@@ -74,7 +82,6 @@ class Spool:
             folder.mkdir(exist_ok=True)
             entry = self.entries[job, attempt] = Entry(folder)
             entry.config = config
-            _write(folder / "config", config.encode())
         return entry
 
     def recover(self) -> list[Entry]:
@@ -105,12 +112,10 @@ class Spool:
 def _load(folder: Path) -> Entry | None:
     try:
         entry = Entry(folder)
-        entry.end = _END.decode((folder / "end").read_bytes())
-        refs = folder / "refs"
-        entry.refs = _REFS.decode(refs.read_bytes()) if refs.exists() else []
-        entry.config = (folder / "config").read_text()
+        ended = _ENDED.decode((folder / "end").read_bytes())
     except (OSError, ValueError):  # msgspec's errors are ValueErrors
         return None
+    entry.config, entry.refs, entry.end = ended.config, ended.refs, ended.end
     entry.stored = {ref.sha256 for ref in entry.refs if not entry.path(ref).exists()}
     return entry
 

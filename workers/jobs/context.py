@@ -54,3 +54,6 @@ class Context(Protocol):
 
     def publish(self, path: Path, kind: str) -> ArtifactRef:
         """Hand a finished file over to be stored; the file is moved away. Does not wait for the upload."""
+
+    def include(self, ref: ArtifactRef) -> None:
+        """Count an artifact that an earlier attempt published among those of this one's result."""

@@ -1,8 +1,8 @@
 """Artifact routes: resumable upload, ranged download, and what voters ask of each other.
 
-An upload is acknowledged when the bytes are verified, synced, copied to as many voters as `replicas` asks for (as far
-as they can be reached) and registered with their holders. Status 201 says that there are enough holders; 202 says that
-the replicate duty has to find some, until when the completion of a job that names the artifact is refused.
+An upload is acknowledged when the bytes are verified, synced, copied to as many voters as `replicas` asks for and
+registered with their holders. When some voters cannot be reached a majority is enough, which a cluster that can complete
+jobs at all always has (202, the replicate duty makes the rest); with fewer the answer is 503 and the client tries again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from workqueue.store import BLOCK_BYTES, StoreError, is_name
 from workqueue.transfer import OFFSET, Stored, Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from config.cluster import ClusterSettings
     from workqueue.machine.commands import AnyCommand
@@ -197,9 +197,7 @@ class _Handlers:
         throttle = Throttle(self._limit_kbps)
         try:
             async with contextlib.aclosing(_gather(request)) as blocks:
-                async for block in blocks:
-                    await asyncio.to_thread(upload.write, block)
-                    await throttle.take(len(block))
+                await _pipe(blocks, upload, throttle)
             return await asyncio.to_thread(upload.finish)
         except (OSError, TimeoutError):  # the client hung up or stalled: it may go on from here
             return False
@@ -214,8 +212,10 @@ class _Handlers:
         [outcome] = await self._context.propose(RegisterArtifact(ref, tuple(holders), config))
         if isinstance(outcome, Refused):
             return _problem(409 if outcome.retry_ms else 400, outcome.message)
-        status = 201 if len(holders) >= min(wanted, len(self._context.settings.voters)) else 202
-        return _json(status, Stored(ref.sha256, ref.size_bytes, tuple(holders), wanted))
+        if len(holders) < least(wanted, len(self._context.settings.voters)):
+            return _problem(503, f"only {len(holders)} of {wanted} voters could store it", {"Retry-After": "1"})
+        stored = Stored(ref.sha256, ref.size_bytes, tuple(holders), wanted)
+        return _json(201 if len(holders) >= wanted else 202, stored)
 
     async def _copy(self, ref: ArtifactRef, count: int) -> list[str]:
         path = self._store.local(ref.sha256)
@@ -265,30 +265,51 @@ class _Handlers:
         return response
 
 
+def least(replicas: int, voters: int) -> int:
+    """Fewest holders with which an upload may be acknowledged."""
+    return min(replicas, voters // 2 + 1)
+
+
 def preference(sha256: str, voters: Sequence[str]) -> list[str]:
     """Order voters by rendezvous hashing (Thaler and Ravishankar 1998): alike on every voter, even over artifacts."""
     return sorted(voters, key=lambda voter: hashlib.sha256(f"{voter}/{sha256}".encode()).digest())
 
 
+async def _pipe(blocks: AsyncIterator[bytes], upload: Upload, throttle: Throttle) -> None:
+    """Digest and write one block while the next arrives; all that arrived is written before an error goes on."""
+    writing: asyncio.Future[None] | None = None
+    try:
+        async for block in blocks:
+            if writing:
+                await writing
+            writing = asyncio.ensure_future(asyncio.to_thread(upload.write, block))
+            await throttle.take(len(block))
+    finally:
+        if writing:
+            await writing
+
+
 async def _gather(request: web.Request) -> Any:
     """Yield the body in large blocks; what has arrived is yielded also when the connection breaks."""
-    block = bytearray()
+    parts: list[bytes] = []
+    size = 0
     try:
         while True:
             async with asyncio.timeout(_READ_S):
                 part = await request.content.readany()
             if not part:
                 break
-            block += part
-            if len(block) >= BLOCK_BYTES:
-                yield bytes(block)
-                block.clear()
+            parts.append(part)
+            size += len(part)
+            if size >= BLOCK_BYTES:
+                yield b"".join(parts)
+                parts, size = [], 0
     except (OSError, TimeoutError):
-        if block:
-            yield bytes(block)
+        if parts:
+            yield b"".join(parts)
         raise
-    if block:
-        yield bytes(block)
+    if parts:
+        yield b"".join(parts)
 
 
 async def _pass_on(request: web.Request, got: Any) -> web.StreamResponse:

@@ -166,14 +166,14 @@ async def test_a_holder_that_is_down_is_passed_over(
 
 
 async def test_too_few_holders_are_told(tmp_path: Path) -> None:
-    """An upload that could not be copied is accepted with 202 and registered with the holders it has."""
+    """An upload that could not be copied is not acknowledged, but what is stored is registered for the repair."""
     path, sha256 = made(tmp_path / "a")
     async with cluster_of(tmp_path / "voters", 2) as cluster:
         await cluster.voters[1].stop()
         url = f"{cluster.voters[0].url}/v1/artifacts/{sha256}"
         async with cluster.http.session.put(url, data=path.read_bytes(), headers=cluster.http.headers) as answer:
-            body = await answer.json()
-        assert (answer.status, body["holders"], body["wanted"]) == (202, ["v0"], 2)
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+            assert "1 of 2" in (await answer.json())["detail"]
         assert cluster.registry.holders[sha256] == {"v0"}
 
 

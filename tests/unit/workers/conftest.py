@@ -69,7 +69,14 @@ async def start(tmp_path: Path, voters: MemoryVoters) -> AsyncIterator[Callable[
     made: list[Started] = []
 
     def begin(opts: Options | None = None, data: Path | None = None, **limits: object) -> Started:
-        values = {"threads": 1, "memory_mb": 0, "disk_bytes": 1 << 30, "floor_bytes": 1 << 20, "tick_s": 0.02} | limits
+        values = {
+            "cpus": 1,
+            "threads": 1,
+            "memory_mb": 0,
+            "disk_bytes": 1 << 30,
+            "floor_bytes": 1 << 20,
+            "tick_s": 0.02,
+        } | limits
         given = opts or options()
         agent = Agent(given, Limits(**values), data or tmp_path / given.worker, voters)  # type: ignore[arg-type]
         agent._courier._pause_s = 0.05

@@ -1,0 +1,98 @@
+"""Checks that a runner makes of itself: known positions must give the known answers before any job runs there.
+
+Called by name in the runner, so that the agent never imports an engine. The rules are checked by the legal codes along
+a fixed game, the device by a convolution whose exact value the CPU computes in double precision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import time
+from typing import Any
+
+from workers.jobs.context import JobError
+
+PLIES = 80
+_TOLERANCE = 1e-3
+_LEHMER = 48271  # multiplier of Park and Miller's generator (1993), modulus 2**31 - 1
+_MODULUS = 2**31 - 1
+KNOWN_GAME = {"1": "1a1b3f63"}  # by rules version: head of the digest of the fixed game
+
+
+def check(device: str) -> dict[str, object]:
+    """Raise JobError(node) when the rules or the device give wrong answers; returns the versions."""
+    found = versions(device)
+    digest = game_digest()
+    known = KNOWN_GAME.get(str(found["rules_version"]))
+    if known and not digest.startswith(known):
+        raise JobError("canary.failed", f"the rules give other moves than they should (digest {digest})", fault="node")
+    error = device_error(device)
+    if error > _TOLERANCE:
+        raise JobError("canary.failed", f"{device} computes with an error of {error:.2g}", fault="node")
+    return found
+
+
+def versions(device: str) -> dict[str, object]:
+    """Rules version of the installed engine; raises JobError when there is none."""
+    del device
+    try:
+        rules = importlib.import_module("engine.rules")
+    except ImportError as error:
+        raise JobError("canary.unusable", f"the engine cannot be imported: {error}", fault="node") from error
+    return {"rules_version": str(rules.RULES_VERSION)}
+
+
+def game_digest() -> str:
+    """Digest of the legal codes along one fixed game of square8 for two."""
+    game = _new_game("square8", 2)
+    digest, chance = hashlib.sha256(), 1
+    for _ in range(PLIES):
+        if game.is_over:
+            break
+        codes = sorted(int(code) for code in game.legal_codes())
+        digest.update(repr(codes).encode())
+        chance = chance * _LEHMER % _MODULUS
+        game.apply(codes[chance % len(codes)])
+    return digest.hexdigest()
+
+
+def device_error(device: str) -> float:
+    """Largest relative error of a small convolution on this device."""
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError as error:
+        raise JobError("canary.unusable", f"torch cannot be imported: {error}", fault="node") from error
+    planes = torch.sin(torch.arange(4 * 8 * 10 * 10, dtype=torch.float64)).reshape(4, 8, 10, 10)
+    weights = torch.cos(torch.arange(16 * 8 * 3 * 3, dtype=torch.float64)).reshape(16, 8, 3, 3)
+    exact = torch.nn.functional.conv2d(planes, weights)
+    got = torch.nn.functional.conv2d(planes.float().to(device), weights.float().to(device)).cpu().double()
+    return float((got - exact).abs().max() / exact.abs().max())
+
+
+def measure(device: str) -> dict[str, object]:
+    """Versions and rates: random games a second on each small board, in thousandths."""
+    rates: dict[str, int] = {}
+    for board, players in (("square8", 2), ("hex8", 2)):
+        rates[f"games_s/{board}_{players}p"] = _game_rate(board, players)
+    return versions(device) | {"rates": rates}
+
+
+def _game_rate(board: str, players: int, seconds: float = 0.5) -> int:
+    game = _new_game(board, players)
+    plies = games = 0
+    end = time.perf_counter() + seconds
+    start, chance = time.perf_counter(), 1
+    while time.perf_counter() < end:
+        if game.is_over:
+            game, games = _new_game(board, players), games + 1
+        codes = game.legal_codes()
+        chance = chance * _LEHMER % _MODULUS
+        game.apply(int(codes[chance % len(codes)]))
+        plies += 1
+    elapsed = time.perf_counter() - start
+    return int(1000 * max(games, 1) / elapsed)
+
+
+def _new_game(board: str, players: int) -> Any:
+    return importlib.import_module("engine.rules.game").Game.new(board, players)
