@@ -248,9 +248,12 @@ ALL: list[tuple[str, dict[str, Any]]] = [
 def save(nodes: int, system: str, figures: Figures) -> None:
     """Merge figures into the results, with the machine, the date and the commit they come from."""
     RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.with_suffix(".lock").open("w") as lock:  # two systems may be measured side by side
+    lock = os.open(RESULTS.parent, os.O_RDONLY)  # two systems may be measured side by side
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _merge(nodes, system, figures)
+    finally:
+        os.close(lock)
 
 
 def _merge(nodes: int, system: str, figures: Figures) -> None:

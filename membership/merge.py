@@ -65,7 +65,7 @@ class Merged:
         merged = [member for node_id in ids if (member := self.get(node_id)) is not None]
         return select(merged, role, state)
 
-    def get(self, id: str) -> Member | None:  # noqa: A002 - the seam's word
+    def get(self, id: str) -> Member | None:
         """Return the newest boot of a node."""
         by_gossip, by_lease = self._gossip.get(id), self._presence.get(id)
         if by_gossip is None or by_lease is None:
@@ -89,7 +89,7 @@ class Merged:
         """Say farewell by gossip."""
         await self._gossip.leave()
 
-    def hint_suspect(self, id: str, reason: str) -> None:  # noqa: A002 - the seam's word
+    def hint_suspect(self, id: str, reason: str) -> None:
         """Ask gossip for a probe."""
         self._gossip.hint_suspect(id, reason)
 

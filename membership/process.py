@@ -57,8 +57,9 @@ class Server:
             pass  # not one of ours, or gone: either way this connection is over
         finally:
             events.cancel()
+            writer.close()  # before anything is awaited, where a second cancellation may strike
             await asyncio.gather(events, return_exceptions=True)
-            writer.close()
+            await frames.hang_up(writer)
 
     async def _push_events(self, writer: asyncio.StreamWriter) -> None:
         subscription = self._membership.events()

@@ -175,7 +175,7 @@ class Roster(MemberList):  # type: ignore[misc, unused-ignore]
 
     def records_by_id(self) -> dict[str, Record]:
         """Return the storage of a roster that is frozen from now on, for others to stand on."""
-        assert isinstance(self._records, dict)  # noqa: S101 - overlays do not stack
+        assert isinstance(self._records, dict)  # overlays do not stack
         return self._records
 
     def find(self, node_id: str) -> Record | None:

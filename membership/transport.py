@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from membership.api import MembershipError
+from membership.frames import hang_up
 from membership.messages import Envelope, Ping, decode, encode, split_address
 from membership.sealing import SEALED_MAX, Sealer
 from membership.swim import SwimTransport
@@ -162,7 +163,7 @@ class Datagrams(SwimTransport):  # type: ignore[misc, unused-ignore]
         except (OSError, TimeoutError, EOFError, ValueError):
             self.counters["stream broken"] += 1
         finally:
-            writer.close()
+            await hang_up(writer)
 
     async def _exchange(self, address: str, envelope: Envelope, receiver: Receiver) -> None:
         writer: asyncio.StreamWriter | None = None
@@ -177,7 +178,7 @@ class Datagrams(SwimTransport):  # type: ignore[misc, unused-ignore]
             self.counters["stream unanswered"] += 1
         finally:
             if writer is not None:
-                writer.close()
+                await hang_up(writer)
 
 
 class _Receiver(asyncio.DatagramProtocol):
