@@ -23,6 +23,8 @@ STATE_S = 0.1  # pace of pushed state
 EVENTS_S = 0.05  # pace of looking for new events for those who wait
 WATCHED = ("tokens", "kinds")  # views that every front keeps at hand
 GATHER_MAX = 2_000  # requests proposed together
+_ENQUEUE = b"\xa7Enqueue"  # how the tag of such a command is encoded; a guess is enough here
+_HEAD = 512  # bytes of a request in which its tag is found
 
 Taken: TypeAlias = "Callable[[Sequence[object], ErrorBody | None], None]"
 _encode = msgspec.msgpack.Encoder().encode
@@ -173,6 +175,7 @@ class CoreServer:
             return
         requests, self._requests = self._requests, []
         takers, self._takers = self._takers, []
+        self._add_riders(requests, takers)
 
         def committed(outcomes: Sequence[object] | None, error: ConsensusError | None) -> None:
             failed = None if error is None else _error_body(error)
@@ -183,6 +186,15 @@ class CoreServer:
             self._sweep_soon()
 
         self._log.propose_nowait(requests, committed)
+
+    def _add_riders(self, requests: list[bytes], takers: list[tuple[int, Taken]]) -> None:
+        """Let claims that wait travel with jobs that are being added: granted in the same entry, one commit sooner."""
+        if not len(self._parked) or not self._log.role().is_leader:
+            return
+        count = sum(_ENQUEUE in request[:_HEAD] for request in requests)
+        if riders := self._parked.riders(count):
+            requests.extend(bytes(claim.request) for claim in riders)
+            takers.append((len(riders), self._claims_taken(riders)))
 
     # ---- claims
 
@@ -235,26 +247,31 @@ class CoreServer:
 
     async def _try_together(self, claims: list[ParkedClaim]) -> bool:
         """Propose parked claims; what comes back empty is parked again. Returns whether all were answered."""
-        version = self._machine.claimable_version
-        done: asyncio.Future[None] = self._loop.create_future()
-        empty = 0
+        done: asyncio.Future[bool] = self._loop.create_future()
+        settle = self._claims_taken(claims)
 
         def taken(outcomes: Sequence[object], error: ErrorBody | None) -> None:
-            nonlocal empty
+            settle(outcomes, error)
+            done.set_result(not any(isinstance(outcome, Empty) for outcome in outcomes))
+
+        self._enqueue([claim.request for claim in claims], taken)
+        return await done
+
+    def _claims_taken(self, claims: list[ParkedClaim]) -> Taken:
+        """Return what answers these claims; those that come back empty are parked again."""
+        version = self._machine.claimable_version
+
+        def taken(outcomes: Sequence[object], error: ErrorBody | None) -> None:
             for claim, outcome in zip(claims, outcomes, strict=False):
                 if isinstance(outcome, Empty):
-                    empty += 1
                     self._park(claim, version)
                 else:
                     self._answer_claim(claim, outcome)
             if error:
                 for claim in claims:
                     self._refuse(claim.connection, claim.call_id, error)
-            done.set_result(None)
 
-        self._enqueue([claim.request for claim in claims], taken)
-        await done
-        return empty == 0
+        return taken
 
     # ---- everything else
 

@@ -36,13 +36,15 @@ async def serve(config: VoterConfig) -> None:
     """Gossip and serve the front until cancelled, then say farewell."""
     async with Gossip(gossip_settings(config)) as gossip:
         listener = listen(Path(socket_path(config.run, GOSSIP_SOCKET)))
-        server = await asyncio.start_unix_server(Server(gossip).serve, sock=listener)
+        service = Server(gossip)
+        server = await asyncio.start_unix_server(service.accept, sock=listener)
         say_ready()
         try:
             await asyncio.get_running_loop().create_future()
         finally:
             await gossip.leave()
             server.close()
+            await service.close()
 
 
 if __name__ == "__main__":

@@ -52,6 +52,14 @@ class Parked(Generic[T]):
             self.version, self._pause_s = version, _PAUSE_S
         return [self._waiting.popitem(last=False)[1] for _ in range(min(self._width, len(self._waiting)))]
 
+    def riders(self, count: int) -> list[T]:
+        """Take out up to `count` claims to travel in one log entry with jobs that are about to be added."""
+        chosen: list[T] = []
+        for line in (self._waiting, self._tried):
+            while line and len(chosen) < count:
+                chosen.append(line.popitem(last=False)[1][1])
+        return chosen
+
     def swept(self, *, fruitful: bool) -> float:
         """Widen the next sweep; returns the seconds to wait before it."""
         self._width *= _WIDER

@@ -40,8 +40,9 @@ def created(tmp_path: Path) -> Created:
 
 
 @pytest.mark.parametrize("offset", [0, 1])
-def test_a_taken_port(created: Created, offset: int) -> None:
-    """Whichever port is taken, the sentence names it and says what to do."""
+def test_a_taken_port(tmp_path: Path, offset: int) -> None:
+    """Whether the HTTP or the Raft port is taken, the sentence names it and says what to do."""
+    created = create(tmp_path, loopback(3, PORT))  # a voter alone has nobody to listen to
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", PORT + offset))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -16,10 +17,13 @@ from tests.unit.workqueue.twin import TwinMachine
 from workqueue.client import Client
 from workqueue.core_server import CoreServer
 from workqueue.corelink import CoreLink
+from workqueue.duties.bootstrap import first_tokens as first_token_commands
 from workqueue.http.app import make_app
 from workqueue.http.auth import Tokens
 from workqueue.http.context import FrontContext, Leader
 from workqueue.init import FIRST_TOKENS, Created, create
+from workqueue.machine.commands import Request
+from workqueue.machine.machine import Machine
 from workqueue.metrics import Metrics
 from workqueue.peers import Peers
 from workqueue.routing import Router
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 class Voter:
     """What a test of the service looks at."""
 
-    def __init__(self, created: Created, machine: TwinMachine, replica: MemoryReplica, server: CoreServer) -> None:
+    def __init__(self, created: Created, machine: Any, replica: MemoryReplica, server: CoreServer) -> None:
         self.created = created
         self.machine = machine
         self.replica = replica
@@ -59,11 +63,15 @@ def first_tokens(created: Created) -> list[dict[str, object]]:
 
 
 @contextlib.asynccontextmanager
-async def running_voter(folder: Path) -> AsyncIterator[Voter]:
+async def running_voter(folder: Path, *, real: bool = False) -> AsyncIterator[Voter]:
+    """A voter with the twin machine, or with the real one."""
     created = create(folder, [VoterAddress("voter-1", "127.0.0.1", 0, 0, 0)])
-    machine = TwinMachine(first_tokens(created))
+    machine: Any = Machine() if real else TwinMachine(first_tokens(created))
     async with contextlib.AsyncExitStack() as stack:
         replica = await stack.enter_async_context(MemoryReplica(machine, node_id="voter-1"))
+        if real:
+            tokens = [Request("init", n, "", command) for n, command in enumerate(first_token_commands(folder))]
+            await replica.propose([msgspec.msgpack.encode(request) for request in tokens])
         server = CoreServer(replica, machine)
         replica.on_role = lambda _: server.changed()
         path = str(folder / "core.sock")

@@ -30,7 +30,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Voter]:
     found: list[Voter] = []
 
     async def serve() -> None:
-        async with running_voter(folder) as voter:
+        async with running_voter(folder, real=True) as voter:
             voter.replica.transfer_leadership = _stay  # type: ignore[method-assign]
             found.append(voter)
             started.set()

@@ -68,6 +68,16 @@ def test_a_claim_that_saw_an_older_version_is_tried_again() -> None:
     assert names(line.sweep(5)) == ["late"]
 
 
+def test_riders_are_those_that_waited_longest() -> None:
+    """Untried ones first; a rider that comes back empty is parked again like any other."""
+    line = parked(3)
+    late = line.park(100.0, "late", seen_version=0)
+    assert line.riders(2) == ["late", "claim-0"]
+    assert line.drop(late) is None
+    assert line.riders(9) == ["claim-1", "claim-2"]
+    assert line.riders(1) == []
+
+
 def test_claims_end_by_time_by_leaving_and_all_at_once() -> None:
     """A claim is taken out exactly once, whichever end comes first."""
     line = parked(2)

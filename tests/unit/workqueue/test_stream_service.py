@@ -50,6 +50,17 @@ async def test_a_claim_waits_for_a_job(voter: Voter) -> None:
         assert time.perf_counter() - started < 1
 
 
+async def test_a_waiting_claim_travels_with_the_job(voter: Voter) -> None:
+    """A job that is added while a claim waits is granted in the same log entry."""
+    async with voter.client("worker") as worker, voter.client() as admin:
+        waiting = asyncio.create_task(worker.claim(claim(), 5_000))
+        await _until(lambda: voter.context.core.state.parked == 1)
+        index = voter.replica.role().commit_index
+        await admin.submit(jobs("a"))
+        assert isinstance(await waiting, Granted)
+        assert voter.replica.role().commit_index == index + 1
+
+
 async def test_one_job_goes_to_one_of_many_waiting(voter: Voter) -> None:
     """Each of several jobs wakes a waiting claim; none is granted twice."""
     async with voter.client("worker") as worker, voter.client() as admin:
