@@ -265,6 +265,8 @@ class CoreServer:
             self._refuse(connection, call_id, error.body)
         except ConsensusError as error:
             self._refuse(connection, call_id, _error_body(error))
+        except Exception as error:  # noqa: BLE001  a supervised task: one odd call must not stay without an answer
+            self._refuse(connection, call_id, ErrorBody("invalid", f"{op} cannot be answered: {error}"))
         else:
             connection.write(pack(call_id, "ok", answer))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SOCKET = "core.sock"
+GOSSIP_SOCKET = "gossip.sock"
 _PATH_MAX = 100  # a unix socket's path has 108 bytes at most
 _state = msgspec.msgpack.Decoder(CoreState).decode
 

@@ -43,6 +43,7 @@ async def serve(config: VoterConfig) -> None:
     """Run until cancelled; raises ProcessFailure when the core goes away."""
     async with contextlib.AsyncExitStack() as stack:
         context = await _compose(config, stack)
+        _count_terms(context)
         context.membership, context.presence = await stack.enter_async_context(
             liveness(config, context.core, context.peers)
         )
@@ -85,6 +86,17 @@ async def _compose(config: VoterConfig, stack: contextlib.AsyncExitStack) -> Fro
         tokens=Tokens(core, key, frozenset(voter.id for voter in voters), wall_ms),
         metrics=Metrics(),
     )
+
+
+def _count_terms(context: FrontContext) -> None:
+    seen = {context.core.state.term}
+
+    def look() -> None:
+        if context.core.state.term > max(seen):
+            seen.add(context.core.state.term)
+            context.metrics.terms.inc()
+
+    context.core.watch(look)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

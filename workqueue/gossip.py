@@ -11,10 +11,8 @@ from membership.api import new_boot_id
 from membership.process import Server, listen
 from membership.service import Gossip
 from membership.settings import GossipSettings
-from workqueue.corelink import socket_path
+from workqueue.corelink import GOSSIP_SOCKET, socket_path
 from workqueue.process import VoterConfig, run_process, say_ready
-
-SOCKET = "gossip.sock"
 
 
 def gossip_settings(config: VoterConfig) -> GossipSettings:
@@ -37,7 +35,7 @@ def gossip_settings(config: VoterConfig) -> GossipSettings:
 async def serve(config: VoterConfig) -> None:
     """Gossip and serve the front until cancelled, then say farewell."""
     async with Gossip(gossip_settings(config)) as gossip:
-        listener = listen(Path(socket_path(config.run, SOCKET)))
+        listener = listen(Path(socket_path(config.run, GOSSIP_SOCKET)))
         server = await asyncio.start_unix_server(Server(gossip).serve, sock=listener)
         say_ready()
         try:

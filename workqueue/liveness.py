@@ -15,8 +15,7 @@ from membership.api import MembershipError, Metadata
 from membership.merge import Merged
 from membership.presence import Presence
 from membership.remote import RemoteMembership
-from workqueue.corelink import socket_path
-from workqueue.gossip import SOCKET
+from workqueue.corelink import GOSSIP_SOCKET, socket_path
 from workqueue.stream import StreamError
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class Beats:
 async def liveness(config: VoterConfig, core: CoreLink, peers: Peers) -> AsyncIterator[tuple[Merged, Beats]]:
     """Take part in membership while open."""
     presence = Presence(config.cluster.gossip.presence_ttl_ms)
-    gossip = RemoteMembership(Path(socket_path(config.run, SOCKET)))
+    gossip = RemoteMembership(Path(socket_path(config.run, GOSSIP_SOCKET)))
     async with Merged(gossip, presence) as merged:
         beats = Beats(presence, core, peers)
         watching = asyncio.create_task(beats.watch())

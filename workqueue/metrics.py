@@ -28,6 +28,9 @@ class Metrics:
         self.requests = Counter(
             "rift_http_requests", "HTTP requests by route and status", ["route", "status"], registry=self.registry
         )
+        self.terms = Counter("rift_leader_changes", "Terms that this front has seen begin", registry=self.registry)
+        self.propose = self.calls.labels("propose")
+        self.claim = self.calls.labels("claim")
         self._gauges: dict[str, Gauge] = {}
 
     @contextlib.contextmanager

@@ -19,6 +19,8 @@ from config.cluster import ClusterSettings, VoterSettings
 from config.errors import AppError, ConfigError
 from config.load import load
 from workqueue.errors import EXIT_CONFIG, EXIT_DISK, EXIT_FAILED, EXIT_PORT, ProcessFailure
+from workqueue.security import read_secret
+from workqueue.tls import server_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -72,6 +74,13 @@ def read_config(path: Path) -> VoterConfig:
         named = ", ".join(each.id for each in cluster.voters)
         raise ConfigError(str(path), f"`id: {voter.id}` is not among the voters of {voter.cluster}: {named}") from None
     return VoterConfig(folder, voter, cluster)
+
+
+def check_files(config: VoterConfig) -> None:
+    """Find out before anything listens whether certificates and secrets can be used; raises ConfigError."""
+    server_context(config.cert, config.key, config.ca)
+    for name in (config.cluster.token_key, *config.cluster.gossip_keys):
+        read_secret(config.folder / name)
 
 
 def configure_logs() -> None:
@@ -169,7 +178,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         return str(error), EXIT_CONFIG
     if isinstance(error, OSError):
         if error.errno == errno.EADDRINUSE:
-            return f"{error.strerror}; stop what uses the port, or set another in cluster.yaml", EXIT_PORT
+            return f"{error}: stop what uses the port, or set another in cluster.yaml", EXIT_PORT
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return "no space is left on the disk of the data folder; free some and start again", EXIT_DISK
         return f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), EXIT_FAILED

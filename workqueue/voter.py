@@ -13,7 +13,7 @@ import structlog
 
 from config.errors import AppError
 from workqueue.errors import EXIT_CONFIG, EXIT_FAILED, ProcessFailure
-from workqueue.process import READY, configure_logs, read_config
+from workqueue.process import READY, check_files, configure_logs, read_config
 
 PROCESSES = ("workqueue.core", "workqueue.gossip", "workqueue.front")  # in the order of their start
 START_S = 120.0  # a core may have a long log to read
@@ -94,16 +94,16 @@ async def supervise(config: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     children: list[Child] = []
-    ends: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
+    ends: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
     try:
         for module in PROCESSES:
             child = Child(module, config)
             children.append(child)
             starting = asyncio.create_task(child.start())
-            if await _first(starting, *ends):
-                await _cancel(starting)
+            ends.append(starting)
+            if await _first(starting, *ends[:-1]):
                 return
-            ends.append(asyncio.create_task(child.watch()))
+            ends[-1] = asyncio.create_task(child.watch())
         log.info("voter.ready")
         sys.stdout.write(READY + "\n")
         sys.stdout.flush()
@@ -135,6 +135,7 @@ def main(config: str | Path) -> int:
     path = Path(config)
     try:
         settings = read_config(path)
+        check_files(settings)
         structlog.contextvars.bind_contextvars(process="voter", voter=settings.voter.id)
         asyncio.run(supervise(path))
     except AppError as error:

@@ -25,9 +25,7 @@ def test_selection_covers_every_board_and_count() -> None:
     """Every board is there with every number of players, and hex8 in both variants."""
     games = [game for path in FILES for game in read_games(path)]
     assert {(g["board"], g["players"]) for g in games} == {
-        (board, players)
-        for board in ("square8", "square19", "hex8", "hexagonal")
-        for players in (2, 3, 4)
+        (board, players) for board in ("square8", "square19", "hex8", "hexagonal") for players in (2, 3, 4)
     }
     assert {g.get("variant") for g in games if g["board"] == "hex8"} == {"spec", "asis"}
     assert {g["end"].get("reason") for g in games} >= {

@@ -117,14 +117,40 @@ def _gauges(context: FrontContext, document: dict[str, Any]) -> None:
     for name in ("term", "commit_index", "applied_index", "age_ms", "parked_claims"):
         gauge(f"rift_consensus_{name}", f"Consensus: {name}").set(document["consensus"][name])
     gauge("rift_leader", "1 on the leader").set(document["consensus"]["role"] == "leader")
-    for name, value in document["state"].items():
-        if isinstance(value, int | float):
-            gauge(f"rift_state_{_metric(name)}", f"State machine: {name}").set(value)
-        elif isinstance(value, dict):
-            for key, count in value.items():
-                if isinstance(count, int | float):
-                    labelled = gauge(f"rift_state_{_metric(name)}", f"State machine: {name} by key", ("key",))
-                    labelled.labels(str(key)).set(count)
+    _state_gauges(context, document["state"])
+
+
+def _state_gauges(context: FrontContext, state: dict[str, Any]) -> None:
+    gauge = context.metrics.gauge
+    jobs = gauge("rift_jobs", "Jobs by state and kind", ("state", "kind"))
+    jobs.clear()
+    for job_state, kinds in state.get("jobs", {}).items():
+        for kind, count in kinds.items():
+            jobs.labels(job_state, kind).set(count)
+    oldest, now = state.get("oldest_available_ms", 0), state.get("now_ms", 0)
+    gauge("rift_oldest_available_seconds", "Wait of the oldest available job").set(
+        (now - oldest) / 1000 if oldest else 0
+    )
+    workers = state.get("workers", ())
+    live = [worker for worker in workers if worker["live"]]
+    idle = sum(not worker["running"] for worker in live)
+    gauge("rift_workers_live", "Workers that are registered and alive").set(len(live))
+    waits = bool(state.get("jobs", {}).get("available"))
+    gauge("rift_workers_idle_with_work", "Live workers without a job while jobs are available").set(
+        idle if waits else 0
+    )
+    gauge("rift_workers_quarantined", "Workers in quarantine").set(sum(worker["quarantined"] for worker in workers))
+    gauge("rift_artifacts", "Artifacts in the index").set(state.get("artifacts", 0))
+    gauge("rift_artifact_bytes", "Bytes of the artifacts in the index").set(state.get("artifact_bytes", 0))
+    alerts = gauge("rift_alerts", "Alerts that are raised", ("name",))
+    alerts.clear()
+    for alert in state.get("alerts", ()):
+        alerts.labels(alert["name"]).inc()
+    for config in state.get("configs", ()):
+        for name in ("games", "games_new", "trainings", "matches", "promotions", "elo_milli", "loss_milli"):
+            gauge(f"rift_loop_{name}", f"Improvement loop: {name}", ("config",)).labels(config["config"]).set(
+                config[name]
+            )
 
 
 def _metric(name: str) -> str:

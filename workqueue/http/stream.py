@@ -97,10 +97,12 @@ class Session:
         if not self._trusted:
             forwarded = self._admitted(body)
         self._in_flight += 1
+        started = self._loop.time()
 
         def replied(answer: str, reply: msgspec.Raw) -> None:
             self._in_flight -= 1
             self._write(pack(call_id, answer, reply))
+            self._context.metrics.propose.observe(self._loop.time() - started)
 
         self._send("propose", forwarded, replied)
 
@@ -126,11 +128,13 @@ class Session:
                 raise StreamError("limit", "too many requests a second on one connection", pause_ms)
             forwarded = (admit(self._identity, request), min(max(wait_ms, 0), 60_000))
         self._in_flight += 1
+        started = self._loop.time()
 
         def replied(answer: str, reply: msgspec.Raw) -> None:
             self._in_flight -= 1
             self._claims.pop(call_id, None)
             self._write(pack(call_id, answer, reply))
+            self._context.metrics.claim.observe(self._loop.time() - started)
 
         routed = self._send("claim", forwarded, replied)
         if routed and not routed.done:

@@ -14,6 +14,7 @@ from workqueue.machine.commands import (
     Enqueue,
     PutToken,
     RegisterKind,
+    RegisterWorker,
     Request,
     RevokeToken,
 )
@@ -27,6 +28,7 @@ from workqueue.machine.outcomes import (
     Granted,
     Lease,
     Refused,
+    Registered,
     Settled,
 )
 
@@ -105,6 +107,8 @@ class TwinMachine:
                 return Granted(tuple(leases)) if leases else Empty()
             case Complete():
                 return Completed(tuple(self._complete(each.job) for each in command.completions))
+            case RegisterWorker():
+                return Registered(command.worker, command.boot)
             case RegisterKind():
                 schemas = {"payload_schema": command.payload_schema, "result_schema": command.result_schema}
                 self.kinds.append({"name": command.name, **schemas})

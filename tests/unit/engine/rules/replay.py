@@ -1,7 +1,7 @@
 """Plays fixed random games and prints a digest of every state; run as a program under different builds.
 
-    python replay.py            compiled, as installed; NUMBA_* variables choose the build
-    python replay.py cuda       the CUDA kernel, in numba's simulator
+python replay.py            compiled, as installed; NUMBA_* variables choose the build
+python replay.py cuda       the CUDA kernel, in numba's simulator
 """
 
 import hashlib

@@ -152,9 +152,7 @@ def test_rules_are_symmetric(board: str, players: int, seed: int) -> None:
             return
         codes = game.legal_codes()
         chosen = int(rng.choice(codes))
-        recovering = game.words[lay.PHASE] == lay.MOVEMENT and (
-            game.words[lay.STACKS + game.to_move - 1] == 0
-        )
+        recovering = game.words[lay.PHASE] == lay.MOVEMENT and (game.words[lay.STACKS + game.to_move - 1] == 0)
         if rng.random() < 0.3 and not recovering:
             k = int(rng.choice(exact_symmetries(board)))
             turned = turn_state(game.words, where, k)

@@ -40,9 +40,7 @@ def test_lone_ring_on_a_marker() -> None:
 
 def test_control_lost_by_landing() -> None:
     """19.2: markers on the way collapse or flip, and the ring below takes control."""
-    game = position(
-        "MV", stacks=f"{at(2, 2)}:221", markers=f"{at(3, 2)}:1,{at(4, 2)}:2,{at(5, 2)}:2"
-    )
+    game = position("MV", stacks=f"{at(2, 2)}:221", markers=f"{at(3, 2)}:1,{at(4, 2)}:2,{at(5, 2)}:2")
     game.apply(f"M{at(2, 2)}-{at(5, 2)}")
     assert field(game, 0) == "LP"
     assert field(game, 5) == "1,0"
