@@ -1,0 +1,65 @@
+"""What must hold after every entry. For tests and `rift cluster verify`; too slow for the hot path."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from workqueue.machine.ledger import Ledger
+from workqueue.machine.ratings import recompute
+from workqueue.machine.scheduling import ready_key
+from workqueue.machine.transitions import ENDED
+from workqueue.machine.transitions import State as JobState
+
+
+def check(ledger: Ledger) -> None:
+    """Assert every invariant; raises AssertionError with what is broken."""
+    _jobs(ledger)
+    _ready(ledger)
+    _leases(ledger)
+    for lock in ledger.state.locks.values():
+        assert len(lock.places) <= lock.limit or lock.limit < 1, f"lock {lock.name} has too many holders"
+        assert len({place.token for place in lock.places}) == len(lock.places), f"lock {lock.name} gave a token twice"
+    for alias, steps in ledger.state.aliases.items():
+        assert steps, f"alias {alias} has no step"
+        assert all(step.sha256 in ledger.state.models for step in steps), f"alias {alias} points at nothing"
+    assert len(ledger.match_ids) == len(ledger.matches), "a match is in the log twice"
+    fresh = {config: table for config, table in recompute(ledger.matches).items() if table}
+    shown = {config: table for config, table in ledger.state.ratings.items() if table}
+    assert fresh == shown, "the ratings do not follow from the match log"
+
+
+def _jobs(ledger: Ledger) -> None:
+    orders = Counter(job.order for job in ledger.jobs.values())
+    assert not orders or max(orders.values()) == 1, "two jobs have the same place"
+    counts = Counter((job.state.value, job.spec.kind, job.spec.config) for job in ledger.jobs.values())
+    assert dict(counts) == dict(ledger.counts), "the counts are wrong"
+    assert ledger.live == sum(job.state not in ENDED for job in ledger.jobs.values()), "the live count is wrong"
+    uniques = [job.spec.unique for job in ledger.jobs.values() if job.spec.unique and job.state not in ENDED]
+    assert len(uniques) == len(set(uniques)), "a unique key is held twice"
+    for job in ledger.jobs.values():
+        assert (job.ended_ms > 0) == (job.state in ENDED) or ledger.now_ms == 0, f"{job.spec.id} ended or not?"
+
+
+def _ready(ledger: Ledger) -> None:
+    available = {name for name, job in ledger.jobs.items() if job.state is JobState.AVAILABLE}
+    assert set(ledger.ready.keys) == available, "the buckets are out of step"
+    for key in ledger.ready:
+        entries = set(ledger.ready.buckets[key])
+        mine = [name for name, of in ledger.ready.keys.items() if of == key]
+        assert len(mine) == ledger.ready.counts[key], "a bucket's count is wrong"
+        for name in mine:
+            job = ledger.jobs[name]
+            assert (ready_key(job), job.order, name) in entries, f"{name} is not in its bucket"
+
+
+def _leases(ledger: Ledger) -> None:
+    running = {name: job for name, job in ledger.jobs.items() if job.state is JobState.RUNNING}
+    held = [name for names in ledger.running.values() for name in names]
+    assert sorted(held) == sorted(running), "a lease is held twice or by nobody"
+    groups = Counter(job.spec.group for job in running.values() if job.spec.group)
+    assert groups == Counter({k: n for k, n in ledger.ready.group_running.items() if n}), "the groups are miscounted"
+    due = {name for _, order, name in ledger.due if order}
+    for name, job in running.items():
+        assert job.attempt >= 1, f"{name} runs without an attempt"
+        assert job.worker, f"{name} runs nowhere"
+        assert name in due, f"nobody will look at the lease of {name}"

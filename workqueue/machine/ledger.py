@@ -1,0 +1,200 @@
+"""The state with its derived indexes, and the few moves that keep both in step. Handlers change the state through it.
+
+Every index is a pure function of the state (a restored replica must go on exactly as one that never stopped), so what
+comes out of a dict or heap in an order that history made is sorted before anybody can see it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+
+import msgspec
+
+from config.loop import LoopSettings
+from workqueue.machine.outcomes import Code, Refused
+from workqueue.machine.scheduling import Ready
+from workqueue.machine.state import NIL, AuditEntry, Event, Job, Match, State, Worker
+from workqueue.machine.transitions import ENDED, TABLE, Trigger
+from workqueue.machine.transitions import State as JobState
+
+EVENTS_MAX = 5_000
+AUDIT_MAX = 10_000
+
+
+class Ledger:
+    """State and indexes."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.jobs: dict[str, Job] = {}
+        self.matches: list[Match] = []
+        self.match_ids: dict[str, int] = {}
+        self.settings = LoopSettings()
+        self.actor = ""
+        self.claimable_version = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self.ready = Ready()
+        self.due: list[tuple[int, int, str]] = []  # (moment, order, job or lock) that Tick must look at
+        self.dependents: dict[str, set[str]] = defaultdict(set)
+        self.conditional: set[str] = set()
+        self.unique: dict[str, str] = {}
+        self.running: dict[str, set[str]] = defaultdict(set)  # worker -> jobs
+        self.counts: dict[tuple[str, str, str], int] = defaultdict(int)  # (state, kind, config)
+        self.artifact_counts: dict[tuple[str, str], int] = defaultdict(int)  # (kind, config)
+        self.live = 0  # jobs that have not ended
+
+    # ---- time
+
+    @property
+    def now_ms(self) -> int:
+        """The machine's time: the largest stamp seen."""
+        return self.state.now_ms
+
+    def wake_at(self, moment_ms: int, order: int, name: str) -> None:
+        """Have Tick look at a job (by its order) or a lock (order 0) then."""
+        heapq.heappush(self.due, (moment_ms, order, name))
+
+    # ---- words about what happens
+
+    def emit(self, name: str, subject: str, **detail: str | int) -> None:
+        """Append an event; the oldest are forgotten."""
+        state = self.state
+        state.event_seq += 1
+        state.events.append(Event(state.event_seq, state.now_ms, name, subject, self.actor, detail))
+        if len(state.events) > EVENTS_MAX * 2:
+            del state.events[:-EVENTS_MAX]
+
+    def record(self, action: str, subject: str, reason: str = "") -> None:
+        """Append to the audit."""
+        state = self.state
+        state.audit_seq += 1
+        state.audit.append(AuditEntry(state.audit_seq, state.now_ms, self.actor, action, subject, reason))
+        if len(state.audit) > AUDIT_MAX * 2:
+            del state.audit[:-AUDIT_MAX]
+        self.emit(f"audit.{action}", subject, reason=reason)
+
+    # ---- jobs
+
+    def move(self, job: Job, trigger: Trigger) -> None:
+        """Take the one step that the table allows; the caller has checked that it does."""
+        target = TABLE[job.state, trigger]
+        self._leave(job)
+        job.state = target
+        self._enter(job)
+
+    def can(self, job: Job, trigger: Trigger) -> bool:
+        """Whether the table allows it."""
+        return (job.state, trigger) in TABLE
+
+    def insert(self, job: Job) -> None:
+        """Take a new job in."""
+        self.jobs[job.spec.id] = job
+        self._enter(job)
+
+    def forget(self, job: Job) -> None:
+        """Drop an ended job."""
+        self._leave(job)
+        del self.jobs[job.spec.id]
+
+    def _leave(self, job: Job) -> None:
+        spec = job.spec
+        key = (job.state.value, spec.kind, spec.config)
+        self.counts[key] -= 1
+        if not self.counts[key]:
+            del self.counts[key]
+        match job.state:
+            case JobState.AVAILABLE:
+                self.ready.remove(job)
+            case JobState.RUNNING:
+                self.running[job.worker].discard(spec.id)
+                if spec.group:
+                    self.ready.group_running[spec.group] -= 1
+                    self.claimable_version += 1
+            case JobState.SCHEDULED:
+                self.conditional.discard(spec.id)
+            case _:
+                pass
+        if job.state not in ENDED:
+            self.live -= 1
+
+    def _enter(self, job: Job) -> None:
+        spec = job.spec
+        self.counts[job.state.value, spec.kind, spec.config] += 1
+        match job.state:
+            case JobState.AVAILABLE:
+                self.ready.add(job)
+                self.claimable_version += 1
+            case JobState.RUNNING:
+                self.running[job.worker].add(spec.id)
+                if spec.group:
+                    self.ready.group_running[spec.group] += 1
+                self.wake_at(job.lease_until_ms, job.order, spec.id)
+            case JobState.SCHEDULED:
+                self._wait(job)
+            case JobState.RETRYABLE:
+                self.wake_at(job.due_ms, job.order, spec.id)
+            case _:
+                pass
+        if job.state in ENDED:
+            if spec.unique and self.unique.get(spec.unique) == spec.id:
+                del self.unique[spec.unique]
+        else:
+            self.live += 1
+            if spec.unique:
+                self.unique[spec.unique] = spec.id
+            if spec.wait_ms_max and job.state in {JobState.AVAILABLE, JobState.SCHEDULED}:
+                self.wake_at(job.enqueued_ms + spec.wait_ms_max, job.order, spec.id)
+
+    def _wait(self, job: Job) -> None:
+        self.wake_at(max(job.due_ms, self.now_ms), job.order, job.spec.id)
+        for name in job.spec.depends_on:
+            if name in self.jobs and self.jobs[name].state not in ENDED:
+                self.dependents[name].add(job.spec.id)
+        if job.spec.conditions:
+            self.conditional.add(job.spec.id)
+
+    def count(self, state: JobState, *, kind: str = "", config: str = "") -> int:
+        """Return how many jobs are in a state."""
+        return sum(
+            n
+            for (s, k, c), n in self.counts.items()
+            if s == state.value and (not kind or k == kind) and (not config or c == config)
+        )
+
+    # ---- lookups that refuse
+
+    def job(self, name: str) -> Job | Refused:
+        """Return a job, or the refusal that says it is not there."""
+        job = self.jobs.get(name)
+        return job if job is not None else Refused(Code.NOT_FOUND, f"there is no job {name}")
+
+    def worker(self, name: str, boot: str) -> Worker | Refused:
+        """Return a live worker of this boot, or why not."""
+        worker = self.state.workers.get(name)
+        if worker is None or worker.boot != boot or not worker.live:
+            return Refused(Code.NOT_FOUND, f"worker {name} is not registered with this boot; register first")
+        return worker
+
+    # ---- snapshots
+
+    def rebuild(self) -> None:
+        """Derive every index from the state."""
+        self._clear()
+        self.match_ids = {match.id: k for k, match in enumerate(self.matches)}
+        for job in sorted(self.jobs.values(), key=lambda job: job.order):
+            self._enter(job)
+        for lock in self.state.locks.values():
+            for place in lock.places:
+                self.wake_at(place.expires_ms, 0, lock.name)
+        for artifact in self.state.artifacts.values():
+            if not artifact.revoked:
+                self.artifact_counts[artifact.kind, artifact.config] += 1
+        self.claimable_version += 1
+
+
+def is_nil(raw: msgspec.Raw) -> bool:
+    """Whether nothing was said."""
+    return bytes(raw) == bytes(NIL)
