@@ -7,8 +7,8 @@
 All start voters on loopback with disk, TLS and fsync as in service. `gap` runs one real worker with one slot; a gap
 is the time from the end of a job to the begin of the next inside the warm runner. `fleet` runs the worker's own
 decisions with timers in place of runners, each with a connection of its own: a parked claim, renewals with progress
-at the lease's pace, a sign of life a second. `chaos` kills -9 agents, runners and voters at random and then counts every
-job's effect. Results go to benchmarks/results/workers-*.json.
+at the lease's pace, a sign of life a second. `chaos` kills -9 agents, runners and voters at random and then counts
+every job's effect. Results go to benchmarks/results/workers-*.json.
 """
 
 from __future__ import annotations
