@@ -110,14 +110,14 @@ async def test_two_workers_of_one_name(voters: Cluster, tmp_path: Path) -> None:
 async def test_a_full_disk_takes_no_job(voters: Cluster, tmp_path: Path) -> None:
     """A worker whose quota is used up claims nothing, and says so."""
     one = worker(voters, tmp_path)
-    (tmp_path / "worker.yaml").write_text("disk_mb: 2\nfloor_mb: 1\nid: w\njoin: [x]\ntoken_file: x\nca: x\n")
+    (tmp_path / "worker.yaml").write_text("disk_mb: 40\nfloor_mb: 1\nid: w\njoin: [x]\ntoken_file: x\nca: x\n")
     one._command += ["--config", str(tmp_path / "worker.yaml")]
     async with workers_ended(one), voters.client() as client:
         (tmp_path / "w" / "spool").mkdir(parents=True)
         await one.start()
         await enqueue(client, "j", {"steps": 30, "publish_every": 1, "bytes_each": 100_000})
         await reach(client, "j", "completed")
-        (one.data / "work" / "filler").write_bytes(b"x" * (2 << 20))
+        (one.data / "work" / "filler").write_bytes(b"x" * (30 << 20))
         await asyncio.sleep(6)
         await enqueue(client, "k", {})
         await asyncio.sleep(2)
