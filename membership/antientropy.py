@@ -9,6 +9,7 @@ from membership.messages import BUCKETS, PACKET_BYTES_MAX, Entry, Envelope, Sync
 
 _PACE_MS = 2  # between the packets of one transfer
 _TRANSFERS_MAX = 8
+_FIRST_MS = 500  # the comparisons of a newcomer begin frequent and become rare
 
 
 class AntiEntropy:
@@ -18,6 +19,7 @@ class AntiEntropy:
         self._local = local
         self._seeds = seeds
         self._transfers = 0
+        self._interval_ms = _FIRST_MS
         self.joined = False  # whether anybody has answered
 
     def begin(self) -> None:
@@ -75,7 +77,8 @@ class AntiEntropy:
         local = self._local
         present = local.roster.present
         scale = 1 if present <= 32 else math.ceil(math.log2(present) - 4)  # as memberlist: rarer in a large group
-        local.after(local.timing.sync_ms * scale * (0.75 + local.random.random() / 2), self._compare)
+        self._interval_ms = min(2 * self._interval_ms, local.timing.sync_ms * scale)
+        local.after(self._interval_ms * (0.75 + local.random.random() / 2), self._compare)
 
     def _compare(self) -> None:
         local = self._local
@@ -94,12 +97,11 @@ class AntiEntropy:
         local = self._local
         if local.leaving:
             return
-        records = local.roster.records()
-        dead = [record for record in records if record.status == "dead"]
+        dead = [record for record in local.roster.gone() if not record.left]
         if dead:
             record = local.random.choice(dead)
             self.compare_with(record.endpoint, local.accusation(record))
-        known = {record.endpoint for record in records}
+        known = {record.endpoint for record in local.roster.records()} if self._seeds else set()
         for seed in self._seeds:
             if seed not in known:
                 self.compare_with(seed)

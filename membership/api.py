@@ -69,7 +69,7 @@ class Membership(Protocol):
     def members(self, role: str | None = None, state: State | None = None) -> list[Member]:
         """Return the known members, this one included, by id."""
 
-    def get(self, id: str) -> Member | None:  # noqa: A002 - the seam's word
+    def get(self, id: str) -> Member | None:
         """Return the newest boot of a node."""
 
     def events(self) -> AsyncIterator[Event]:
@@ -81,7 +81,7 @@ class Membership(Protocol):
     async def leave(self) -> None:
         """Tell the others that this member goes of its own will; idempotent."""
 
-    def hint_suspect(self, id: str, reason: str) -> None:  # noqa: A002 - the seam's word
+    def hint_suspect(self, id: str, reason: str) -> None:
         """Ask for an immediate probe of a member; a false hint costs nothing more."""
 
     async def install_key(self, key_id: str, key: Path | str | bytes) -> None:

@@ -49,8 +49,9 @@ class Core:
     ) -> None:
         self._local = Local(Roster(record_of(me, now_ms), below=below), timing, random, now_ms)
         self._prober = Prober(self._local)
-        self._rumours = Rumours(self._local, self._prober.challenge, self._prober.ring.urge)
+        self._rumours = Rumours(self._local, self._prober.challenge, self._prober.ring)
         self._prober.rumours = self._rumours
+        self._gossiping = False
         self._antientropy = AntiEntropy(self._local, [seed for seed in seeds if seed != me.address])
 
     @property
@@ -80,7 +81,6 @@ class Core:
         if not local.roster.me.gone and local.roster.present == 1:
             local.news.add(local.myself())
         local.after(local.random.randrange(local.timing.period_ms), self._prober.begin_round)
-        local.after(local.random.randrange(local.timing.gossip_ms), self._gossip)
         local.after(_REAP_MS, self._reap)
         self._antientropy.begin()
         return self._drain()
@@ -187,9 +187,10 @@ class Core:
 
     def _gossip(self) -> None:
         local = self._local
-        local.after(local.timing.gossip_ms, self._gossip)
-        if not len(local.news):
+        self._gossiping = len(local.news) > 0
+        if not self._gossiping:
             return
+        local.after(local.timing.gossip_ms, self._gossip)
         fresh_ms = local.now_ms - _LATE_DEAD_MS
         for record in local.roster.sample(
             local.random, local.timing.fanout, lambda r: not r.gone or r.since_ms > fresh_ms
@@ -197,6 +198,9 @@ class Core:
             local.post(record.endpoint, Gossip(), local.accusation(record))
 
     def _drain(self) -> list[Action]:
+        if len(self._local.news) and not self._gossiping:
+            self._gossiping = True
+            self._local.after(self._local.timing.gossip_ms / 4, self._gossip)  # the first news is not kept waiting
         actions, self._local.outbox = self._local.outbox, []
         return actions
 

@@ -117,7 +117,7 @@ class MemoryMembership:
         """Return the known members, this one included."""
         return select(self._network.view(), role, state)
 
-    def get(self, id: str) -> Member | None:  # noqa: A002 - the seam's word
+    def get(self, id: str) -> Member | None:
         """Return the newest boot of a node."""
         return self._network.find(id)
 
@@ -138,7 +138,7 @@ class MemoryMembership:
         if me is not None and me.state is not State.LEFT:
             self._network.change(self._me.id, "left", state=State.LEFT)
 
-    def hint_suspect(self, id: str, reason: str) -> None:  # noqa: A002 - the seam's word
+    def hint_suspect(self, id: str, reason: str) -> None:
         """Record the hint; in memory nothing is ever in doubt."""
         self._network.hints.append((id, reason))
 

@@ -10,10 +10,16 @@ from typing import Self
 
 import msgspec
 
-from membership.api import Event, Member, Membership, State, Value, select
+from membership.api import Event, EventKind, Member, Membership, State, Value, select
 from membership.hub import Hub, Subscription
 
 _BOOTS_KEPT = 8
+_KINDS: dict[State, EventKind] = {
+    State.ALIVE: "alive",
+    State.SUSPECT: "suspect",
+    State.LEFT: "left",
+    State.DEAD: "dead",
+}
 
 
 class Merged:
@@ -59,7 +65,7 @@ class Merged:
         merged = [member for node_id in ids if (member := self.get(node_id)) is not None]
         return select(merged, role, state)
 
-    def get(self, id: str) -> Member | None:  # noqa: A002 - the seam's word
+    def get(self, id: str) -> Member | None:
         """Return the newest boot of a node."""
         by_gossip, by_lease = self._gossip.get(id), self._presence.get(id)
         if by_gossip is None or by_lease is None:
@@ -83,7 +89,7 @@ class Merged:
         """Say farewell by gossip."""
         await self._gossip.leave()
 
-    def hint_suspect(self, id: str, reason: str) -> None:  # noqa: A002 - the seam's word
+    def hint_suspect(self, id: str, reason: str) -> None:
         """Ask gossip for a probe."""
         self._gossip.hint_suspect(id, reason)
 
@@ -127,8 +133,10 @@ class Merged:
             if shown is not None and shown.state in (State.ALIVE, State.SUSPECT):
                 self._hub.publish(Event("dead", _dead(shown)))
             self._hub.publish(Event("joined", merged))
+            if merged.state is not State.ALIVE:  # it changed again before its joining was told
+                self._hub.publish(Event(_KINDS[merged.state], merged))
         elif merged.state != shown.state:
-            self._hub.publish(Event(merged.state.value, merged))
+            self._hub.publish(Event(_KINDS[merged.state], merged))
         elif merged != shown:
             self._hub.publish(Event("updated", merged))
 

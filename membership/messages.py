@@ -14,7 +14,8 @@ import msgspec
 from membership.api import MembershipError, Value
 
 PACKET_BYTES_MAX = 1200  # sealed, so that no link on the way fragments it
-INCARNATION_MAX = 1 << 53
+INCARNATION_MAX = 1 << 62
+LEAP_MAX = 1 << 40  # what says more than this beyond the known incarnation is a lie (35 years of milliseconds)
 BUCKETS = 32  # of the view digest
 DIGEST_BYTES = 8 * BUCKETS
 

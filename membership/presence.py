@@ -94,7 +94,7 @@ class Presence:
         """Return the members by heartbeat."""
         return select([lease.member for lease in self._leases.values()], role, state)
 
-    def get(self, id: str) -> Member | None:  # noqa: A002 - the seam's word
+    def get(self, id: str) -> Member | None:
         """Return the newest boot of a node."""
         lease = self._leases.get(id)
         return None if lease is None else lease.member
@@ -103,7 +103,7 @@ class Presence:
         """Subscribe from now on."""
         return self._hub.subscribe()
 
-    def hint_suspect(self, id: str, reason: str) -> None:  # noqa: A002 - the seam's word
+    def hint_suspect(self, id: str, reason: str) -> None:
         """Do nothing: a member without an inbound port cannot be probed, only waited for."""
 
     async def set_metadata(self, **values: Value) -> None:

@@ -8,42 +8,9 @@ import msgspec
 
 from membership.local import Local
 from membership.messages import Ack, Ping, PingRequest, Relayed, Verdict
+from membership.ring import Ring
 from membership.rumours import Rumours
-from membership.swim import Record, Roster
-
-
-class Ring:
-    """A random order of all members, drawn as it is used; newcomers and urgent ones are slipped in."""
-
-    def __init__(self, local: Local) -> None:
-        self._local = local
-        self._ids: tuple[str, ...] = ()
-        self._left = 0
-        self._moved: dict[int, int] = {}  # a Fisher-Yates shuffle that stores only what it moved
-        self._urgent: list[str] = []
-
-    def urge(self, node_id: str) -> None:
-        """Let a member be the next."""
-        if node_id not in self._urgent and len(self._urgent) < 64:
-            self._urgent.append(node_id)
-
-    def next(self, roster: Roster) -> Record | None:
-        """Return the next member to probe: each once a round, gone ones never."""
-        for _ in range(2 * len(roster.ids)):
-            record = roster.find(self._urgent.pop(0) if self._urgent else self._draw(roster))
-            if record is not None and not record.gone and record.node_id != self._local.id:
-                return record
-        return None
-
-    def _draw(self, roster: Roster) -> str:
-        if self._left == 0:
-            self._ids, self._moved = roster.ids, {}
-            self._left = len(self._ids)
-        chosen = self._local.random.randrange(self._left)
-        self._left -= 1
-        index = self._moved.get(chosen, chosen)
-        self._moved[chosen] = self._moved.get(self._left, self._left)
-        return self._ids[index]
+from membership.swim import Record
 
 
 class _Probe(msgspec.Struct, eq=False):
@@ -85,7 +52,7 @@ class Prober:
         local = self._local
         if local.leaving:
             return
-        local.after(local.patient(local.timing.period_ms), self.begin_round)
+        local.after(local.patient(local.timing.period_ms) / local.timing.probes, self.begin_round)
         record = self.ring.next(local.roster)
         if record is not None:
             self.probe(record)

@@ -24,7 +24,9 @@ from membership import frames
 from membership.api import Membership, MembershipError, State
 from membership.service import Gossip
 from membership.settings import GossipSettings
+from membership.tasks import Tasks
 
+_CLIENTS_MAX = 64
 _BACKLOG_BYTES_MAX = 4 << 20  # unread events that a client may leave before it is cut off
 
 
@@ -33,8 +35,18 @@ class Server:
 
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
+        self._clients = Tasks(_CLIENTS_MAX)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take a client, unless there are too many."""
+        if not self._clients.start(self._serve(reader, writer)):
+            writer.transport.abort()
+
+    async def close(self) -> None:
+        """Hang up on all clients."""
+        await self._clients.cancel()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client until it hangs up."""
         events = asyncio.create_task(self._push_events(writer))
         try:
@@ -45,8 +57,9 @@ class Server:
             pass  # not one of ours, or gone: either way this connection is over
         finally:
             events.cancel()
+            writer.close()  # before anything is awaited, where a second cancellation may strike
             await asyncio.gather(events, return_exceptions=True)
-            writer.close()
+            await frames.hang_up(writer)
 
     async def _push_events(self, writer: asyncio.StreamWriter) -> None:
         subscription = self._membership.events()
@@ -120,12 +133,14 @@ async def run(settings: GossipSettings, path: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with Gossip(settings) as gossip:
-        server = await asyncio.start_unix_server(Server(gossip).serve, sock=listen(path))
+        service = Server(gossip)
+        server = await asyncio.start_unix_server(service.accept, sock=listen(path))
         try:
             await stop.wait()
             await gossip.leave()
         finally:
             server.close()
+            await service.close()
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
 

@@ -64,7 +64,7 @@ class RemoteMembership:
         """Return the copied view."""
         return select(list(self._view.values()), role, state)
 
-    def get(self, id: str) -> Member | None:  # noqa: A002 - the seam's word
+    def get(self, id: str) -> Member | None:
         """Return the newest boot of a node."""
         return self._view.get(id)
 
@@ -82,7 +82,7 @@ class RemoteMembership:
         await self._ask("leave", None)
         await self._copy_view()
 
-    def hint_suspect(self, id: str, reason: str) -> None:  # noqa: A002 - the seam's word
+    def hint_suspect(self, id: str, reason: str) -> None:
         """Ask for a probe; while the process is away the hint is lost, as a hint may be."""
         if self._writer is not None:
             body = {"id": id, "reason": reason}
@@ -131,8 +131,8 @@ class RemoteMembership:
                 future.set_exception(MembershipError(f"The gossip process at {self._path} ended; ask again."))
         self._waiting.clear()
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            await frames.hang_up(writer)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while (frame := await frames.read(reader)) is not None:

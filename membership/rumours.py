@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from membership.local import Local
-from membership.messages import Accusation, Alive, Entry, Gossip, Verdict
+from membership.messages import LEAP_MAX, Accusation, Alive, Entry, Gossip, Verdict
+from membership.ring import Ring
 from membership.suspicion import Suspicion
 from membership.swim import MemberState, Record, record_of
 
@@ -20,16 +21,19 @@ Challenge = Callable[[Record, Verdict], None]
 class Rumours:
     """Applies news to the roster and runs the suspicions."""
 
-    def __init__(self, local: Local, challenge: Challenge, invite: Callable[[str], None]) -> None:
+    def __init__(self, local: Local, challenge: Challenge, ring: Ring) -> None:
         self._local = local
         self._challenge = challenge
-        self._invite = invite
+        self._ring = ring
         self._suspicions: dict[str, Suspicion] = {}
         self._tombstones: dict[str, tuple[int, int]] = {}  # id -> incarnation, buried at
 
     def apply(self, entry: Entry, source: str, *, proven_by: str | None = None) -> None:
         """Apply one statement; `proven_by` is the member that just answered our challenge with it."""
-        if isinstance(entry, Alive):
+        known = self._local.roster.find(entry.id)
+        if known is not None and entry.incarnation > known.incarnation + LEAP_MAX:
+            self._local.counters["incarnation leapt"] += 1  # to refute it would use the range up
+        elif isinstance(entry, Alive):
             self._hear_alive(entry)
         elif entry.id == self._local.id:
             self._hear_own_death(entry, source)
@@ -52,8 +56,8 @@ class Rumours:
         local.notify("suspect", record)
         local.news.add(record.entry(accuser))
         self._watch(record.node_id, suspicion)
-        if local.random.random() < (local.timing.confirmations + 1) / local.roster.present:
-            self._invite(record.node_id)  # a few members look for themselves at once; their view confirms or refutes
+        if local.random.random() < 2 * (local.timing.confirmations + 1) / local.roster.present:
+            self._ring.urge(record.node_id)  # a few members look for themselves at once; their view confirms or refutes
 
     def bury(self, record: Record, verdict: Verdict) -> None:
         """Hold a member for dead or departed."""
@@ -87,9 +91,9 @@ class Rumours:
     def reap(self) -> None:
         """Forget those long gone; remember their incarnation so that old news cannot raise them."""
         local, timing = self._local, self._local.timing
-        for record in local.roster.records():
+        for record in local.roster.gone():
             keep_ms = timing.reap_left_ms if record.left else timing.reap_dead_ms
-            if record.gone and local.now_ms - record.since_ms > keep_ms:
+            if record.node_id != local.id and local.now_ms - record.since_ms > keep_ms:
                 self._tombstones[record.node_id] = (record.incarnation, local.now_ms)
                 local.roster.drop(record)
                 local.news.forget(record.node_id)
@@ -120,7 +124,7 @@ class Rumours:
             return
         local.notify("joined", local.roster.put(record_of(entry, local.now_ms)))
         local.news.add(entry)
-        self._invite(entry.id)
+        self._ring.meet(entry.id)
 
     def _renew(self, record: Record, entry: Alive) -> None:
         local = self._local

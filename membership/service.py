@@ -86,7 +86,7 @@ class Gossip:
         """Return the known members, this one included."""
         return select(self._running.members(), role, state)
 
-    def get(self, id: str) -> Member | None:  # noqa: A002 - the seam's word
+    def get(self, id: str) -> Member | None:
         """Return the newest boot of a node."""
         return self._running.get(id)
 
@@ -103,7 +103,7 @@ class Gossip:
         self._carry_out(self._running.leave(self._clock()))
         await asyncio.sleep(self._settings.timing.linger_ms / 1000)
 
-    def hint_suspect(self, id: str, reason: str) -> None:  # noqa: A002 - the seam's word
+    def hint_suspect(self, id: str, reason: str) -> None:
         """Probe a member now; the reason is for those who read a log of hints."""
         del reason
         self._carry_out(self._running.hint(id, self._clock()))

@@ -15,7 +15,8 @@ METADATA_BYTES_MAX = 512
 class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Intervals and limits of the protocol; the defaults follow Lifeguard (Dadgar et al. 2017, section IV)."""
 
-    period_ms: int = 500  # one probe a period
+    period_ms: int = 500  # a probe, direct and indirect, takes this long
+    probes: int = 2  # begun in each period, so that a death is not long unnoticed
     probe_timeout_ms: int = 200  # then indirect probes start
     suspicion_mult: int = 3
     suspicion_max_mult: int = 6  # the timeout of a suspicion that nobody confirms, over the confirmed one

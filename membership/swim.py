@@ -137,6 +137,7 @@ class Roster(MemberList):  # type: ignore[misc, unused-ignore]
         self._records: MutableMapping[str, Record] = {}
         self._parts = [0] * BUCKETS  # of the digest
         self._present = 0
+        self._gone: dict[str, None] = {}  # in the order of their going, which a set would not keep
         self._ids: tuple[str, ...] | None = None
         if below is not None:
             self._stand_on(below)
@@ -174,7 +175,7 @@ class Roster(MemberList):  # type: ignore[misc, unused-ignore]
 
     def records_by_id(self) -> dict[str, Record]:
         """Return the storage of a roster that is frozen from now on, for others to stand on."""
-        assert isinstance(self._records, dict)  # noqa: S101 - overlays do not stack
+        assert isinstance(self._records, dict)  # overlays do not stack
         return self._records
 
     def find(self, node_id: str) -> Record | None:
@@ -184,6 +185,10 @@ class Roster(MemberList):  # type: ignore[misc, unused-ignore]
     def records(self) -> list[Record]:
         """Return all records."""
         return list(self._records.values())
+
+    def gone(self) -> list[Record]:
+        """Return the records of the dead and the departed."""
+        return [self._records[node_id] for node_id in self._gone]
 
     def in_buckets(self, mask: int) -> list[Record]:
         """Return the records of the buckets in a bit mask."""
@@ -228,7 +233,11 @@ class Roster(MemberList):  # type: ignore[misc, unused-ignore]
         return self._records[node_id]
 
     def _count(self, record: Record, sign: int) -> None:
-        if not record.gone:
+        if record.gone and sign > 0:
+            self._gone[record.node_id] = None
+        elif record.gone:
+            del self._gone[record.node_id]
+        else:
             self._present += sign
             self._parts[bucket_of(record.node_id)] ^= _hash(record.node_id, record.incarnation)
 

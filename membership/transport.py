@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from membership.api import MembershipError
+from membership.frames import hang_up
 from membership.messages import Envelope, Ping, decode, encode, split_address
 from membership.sealing import SEALED_MAX, Sealer
 from membership.swim import SwimTransport
+from membership.tasks import Tasks
 
 _LENGTH = struct.Struct(">H")
 _STREAM_S = 2.0  # a whole exchange over a connection
@@ -40,8 +42,8 @@ class Datagrams(SwimTransport):  # type: ignore[misc, unused-ignore]
         self._receiver: Callable[[bytes, tuple[str, int]], Any] | None = None
         self._inbox: asyncio.Queue[tuple[bytes, tuple[str, int]]] = asyncio.Queue(maxsize=64)
         self._responder: Responder = lambda _envelope, _source: None
-        self._serving = 0
-        self._dials: set[asyncio.Task[None]] = set()
+        self._serving = Tasks(_STREAMS_MAX)
+        self._dials = Tasks(_DIALS_MAX)
         self.port = 0
         self.counters: Counter[str] = Counter()
 
@@ -50,7 +52,7 @@ class Datagrams(SwimTransport):  # type: ignore[misc, unused-ignore]
         host, port = address
         for attempt in range(_BIND_TRIES):
             try:
-                self._tcp = await asyncio.start_server(self._serve, host, port, backlog=_STREAMS_MAX)
+                self._tcp = await asyncio.start_server(self._accept, host, port, backlog=_STREAMS_MAX)
                 self.port = self._tcp.sockets[0].getsockname()[1]
                 self._udp = await self._open_udp(host, self.port)
             except OSError as error:
@@ -78,9 +80,8 @@ class Datagrams(SwimTransport):  # type: ignore[misc, unused-ignore]
 
     async def close(self) -> None:
         """Release both ports."""
-        for dial in list(self._dials):
-            dial.cancel()
-        await asyncio.gather(*self._dials, return_exceptions=True)
+        await self._dials.cancel()
+        await self._serving.cancel()
         if self._udp is not None:
             self._udp.close()
         if self._tcp is not None:
@@ -93,12 +94,8 @@ class Datagrams(SwimTransport):  # type: ignore[misc, unused-ignore]
 
     def dial(self, address: str, envelope: Envelope, receiver: Receiver) -> None:
         """Exchange one envelope over a connection; no answer is no answer, whatever the cause."""
-        if len(self._dials) >= _DIALS_MAX:
+        if not self._dials.start(self._exchange(address, envelope, receiver)):
             self.counters["dial refused"] += 1
-            return
-        task = asyncio.get_running_loop().create_task(self._exchange(address, envelope, receiver))
-        self._dials.add(task)
-        task.add_done_callback(self._dials.discard)
 
     def respond_with(self, responder: Responder) -> None:
         """Answer the challenges that come by connection."""
@@ -147,23 +144,26 @@ class Datagrams(SwimTransport):  # type: ignore[misc, unused-ignore]
             self.counters["undecodable"] += 1
             return None
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._serving.start(self._serve(reader, writer)):
+            self.counters["stream refused"] += 1
+            writer.transport.abort()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one challenge of one connection."""
-        self._serving += 1
         try:
-            if self._serving <= _STREAMS_MAX:
-                async with asyncio.timeout(_STREAM_S):
-                    envelope = self.unseal(await _read_packet(reader))
-                    if envelope is not None and isinstance(envelope.message, Ping):
-                        host, port = writer.get_extra_info("peername")[:2]
-                        answer = self._responder(envelope, f"{host}:{port}")
-                        if answer is not None:
-                            await _write_packet(writer, self._sealer.seal(encode(answer), wall_ms()))
+            async with asyncio.timeout(_STREAM_S):
+                envelope = self.unseal(await _read_packet(reader))
+                if envelope is None or not isinstance(envelope.message, Ping):
+                    return
+                host, port = writer.get_extra_info("peername")[:2]
+                answer = self._responder(envelope, f"{host}:{port}")
+                if answer is not None:
+                    await _write_packet(writer, self._sealer.seal(encode(answer), wall_ms()))
         except (OSError, TimeoutError, EOFError, ValueError):
             self.counters["stream broken"] += 1
         finally:
-            self._serving -= 1
-            writer.close()
+            await hang_up(writer)
 
     async def _exchange(self, address: str, envelope: Envelope, receiver: Receiver) -> None:
         writer: asyncio.StreamWriter | None = None
@@ -178,7 +178,7 @@ class Datagrams(SwimTransport):  # type: ignore[misc, unused-ignore]
             self.counters["stream unanswered"] += 1
         finally:
             if writer is not None:
-                writer.close()
+                await hang_up(writer)
 
 
 class _Receiver(asyncio.DatagramProtocol):

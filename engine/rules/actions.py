@@ -21,6 +21,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +32,9 @@ from engine.rules.geometry import Geometry, Tables
 from engine.rules.kernels import legal
 from engine.rules.recovery import best_run, count_extractions
 from engine.rules.regions import mark_region
+
+if TYPE_CHECKING:
+    from engine.rules.game import Game
 
 SKIPS = {lay.PLACEMENT: "SP", lay.MOVEMENT: "SR", lay.CAPTURE: "SC", lay.REGION: "ST"}
 NOTHINGS = {lay.PLACEMENT: "NP", lay.MOVEMENT: "NM", lay.LINES: "NL", lay.REGION: "NT"}
@@ -220,6 +224,16 @@ def move_of(s: Words, g: Tables, code: int) -> Move:
     if plane == t[lay.T_PLANE_SWAP]:
         return Move("SW")
     return Move((SKIPS if plane == t[lay.T_PLANE_SKIP] else NOTHINGS)[phase])
+
+
+def code_to_move(game: "Game", code: int) -> Move:
+    """Return the legal move of a game with a code; raise IllegalMove when there is none."""
+    return game.move(code)
+
+
+def move_to_code(game: "Game", move: Move | str) -> int:
+    """Return the code of a legal move of a game; raise IllegalMove when it is not legal."""
+    return game.code(move)
 
 
 def legal_codes(s: Words, g: Tables) -> Words:

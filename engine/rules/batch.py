@@ -28,7 +28,7 @@ def _legal_games(data: Words, g: Tables, out: Words, counts: Words) -> None:
 def _check_codes(data: Words, g: Tables, codes: Words, bad: Words) -> None:
     for k in numba.prange(data.shape[0]):
         bad[k] = 0
-        if codes[k] >= 0:
+        if codes[k] != -1:
             out = np.empty(g.max_legal, dtype=np.int32)
             n = legal(data[k], g, out)
             bad[k] = 1
@@ -85,9 +85,13 @@ class GameBatch:
 
     def apply(self, codes: Words) -> None:
         """Play a code in each game, -1 for none; if one is not legal raise IllegalMove and change nothing."""
-        codes = np.ascontiguousarray(codes, dtype=np.int32)
-        if codes.shape != (len(self.data),):
-            raise RulesError(f"codes of shape {codes.shape}: give one for each of {len(self.data)} games")
+        codes = np.asarray(codes)
+        if codes.shape != (len(self.data),) or codes.dtype.kind not in "iu":
+            raise RulesError(
+                f"codes of shape {codes.shape} and type {codes.dtype}: give one integer for each of "
+                f"{len(self.data)} games"
+            )
+        codes = np.clip(codes, -2, self.geometry.tables.policy_size).astype(np.int32)  # both ends are refused
         bad = np.empty(len(self.data), dtype=np.int32)
         _check_codes(self.data, self.geometry.tables, codes, bad)
         if bad.any():

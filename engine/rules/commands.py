@@ -20,9 +20,7 @@ from engine.rules.svg import game_svg, position_svg
 from engine.rules.text import position_text
 from engine.rules.verify import check_game, read_games, start_of
 
-app = typer.Typer(
-    no_args_is_help=True, help="The rules of RingRift: check games, look at them, count positions."
-)
+app = typer.Typer(no_args_is_help=True, help="The rules of RingRift: check games, look at them, count positions.")
 console = Console()
 errors = Console(stderr=True)
 
@@ -49,7 +47,7 @@ def _verify_file(path: Path, progress: Progress) -> tuple[int, int, str]:
         difference = check_game(game)
         if difference is not None:
             return len(games), plies, str(difference)
-        plies += len(game["plies"])
+        plies += len(game.get("plies", game.get("steps", ())))
         progress.advance(bar)
     return len(games), plies, ""
 

@@ -1,7 +1,8 @@
-"""The decorator of every compiled rule, and the place of its compiled code.
+"""The decorator of every compiled function of the engine, and the place of its compiled code.
 
 Numba's own cache looks only at the file of the outermost function, so a change in a file it calls would leave
-stale machine code behind. Compiled code is therefore kept in a folder named after the sources of all of it.
+stale machine code behind. Compiled code is therefore kept in a folder named after the sources of all of it: every
+file of the engine that imports this one.
 `NUMBA_DISABLE_JIT=1` leaves every rule plain Python; `NUMBA_BOUNDSCHECK=1` checks every index.
 """
 
@@ -21,10 +22,10 @@ R = TypeVar("R")
 def source_digest() -> str:
     """Name the sources that are compiled: equal names compile to equal code."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         source = path.read_bytes()
         if b"engine.rules.compiled import" in source or path.stem in ("compiled", "geometry", "layout"):
-            digest.update(path.name.encode() + b"\0" + source)
+            digest.update(path.as_posix().encode() + b"\0" + source)
     return digest.hexdigest()[:16]
 
 
@@ -41,7 +42,7 @@ vars(config)["CACHE_DIR"] = str(cache_folder())
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a rule for the CPU; unchecked, so it may only see legal input."""
+    """Compile a function for the CPU; unchecked, so it may only see legal input."""
     compiled: Callable[P, R] = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
     return compiled
 

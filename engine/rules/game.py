@@ -32,9 +32,7 @@ REASONS = (
     "timeout",
 )
 MAGIC = b"RRP1"
-HEADER = struct.Struct(
-    "<4sBBBBHH"
-)  # magic, board, players, variant, swap, supply, last-player-standing rounds
+HEADER = struct.Struct("<4sBBBBHH")  # magic, board, players, variant, swap, supply, last-player-standing rounds
 EXTRAS = struct.Struct("<IBBB4I")  # plies, carried flags, last actor, reason, ply at which each seat was out
 
 
@@ -59,11 +57,14 @@ class Rules:
             raise RulesError(f"unknown rule {min(unknown)!r}: choose from swap, variant, rings, lps_rounds")
         swap, variant = options.get("swap", False), options.get("variant", "spec")
         rings, rounds = options.get("rings"), options.get("lps_rounds", 3)
-        if not isinstance(swap, bool) or not isinstance(variant, str):
+        return cls(swap, variant, rings, rounds)  # type: ignore[arg-type] # checked by __post_init__
+
+    def __post_init__(self) -> None:
+        """Refuse values of the wrong type."""
+        if (type(self.swap), type(self.variant)) != (bool, str):
             raise RulesError("swap must be true or false, variant a text")
-        if not isinstance(rings, int | None) or not isinstance(rounds, int):
+        if type(self.lps_rounds) is not int or type(self.rings) not in (int, type(None)):
             raise RulesError("rings and lps_rounds must be whole numbers")
-        return cls(swap, variant, rings, rounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,17 @@ class Outcome:
 
 
 @lru_cache(maxsize=256)
-def _geometry(board: str, players: int, rules: Rules) -> Geometry:
+def _geometry_of(board: str, players: int, rules: Rules) -> Geometry:
     try:
-        return geometry(
-            board, players, rules.variant, swap=rules.swap, rings=rules.rings, lps_rounds=rules.lps_rounds
-        )
+        return geometry(board, players, rules.variant, swap=rules.swap, rings=rules.rings, lps_rounds=rules.lps_rounds)
     except ValueError as error:
         raise RulesError(str(error)) from error
+
+
+def _geometry(board: str, players: int, rules: Rules | Mapping[str, object] | None) -> Geometry:
+    if type(board) is not str or type(players) is not int:
+        raise RulesError("name the board by a text and the number of players by a whole number")
+    return _geometry_of(board, players, Rules.of(rules))
 
 
 class Game:
@@ -99,17 +104,15 @@ class Game:
     @classmethod
     def new(cls, board: str, players: int, rules: Rules | Mapping[str, object] | None = None) -> Self:
         """Start a game from the empty board."""
-        where = _geometry(board, players, Rules.of(rules))
+        where = _geometry(board, players, rules)
         words = np.zeros(where.tables.state_words, dtype=np.int32)
         kernels.new_game(words, where.tables)
         return cls(where, words)
 
     @classmethod
-    def from_state(
-        cls, text: str, board: str, players: int, rules: Rules | Mapping[str, object] | None = None
-    ) -> Self:
+    def from_state(cls, text: str, board: str, players: int, rules: Rules | Mapping[str, object] | None = None) -> Self:
         """Start from a position written as text (`engine.rules.position`)."""
-        where = _geometry(board, players, Rules.of(rules))
+        where = _geometry(board, players, rules)
         return cls(where, parse_state(text, where))
 
     @property
@@ -155,14 +158,13 @@ class Game:
 
     def move(self, code: int) -> Move:
         """Return the legal move with a code."""
-        if not bool((self.legal_codes() == code).any()):
+        if not self._is_legal(code):
             raise IllegalMove(f"code {code} is not legal here: {self._summary()}")
         return move_of(self.words, self.geometry.tables, int(code))
 
     def code(self, move: Move | str) -> int:
         """Return the code of a legal move."""
-        if isinstance(move, str):
-            move = parse_move(move)
+        move = parse_move(str(move))
         code = code_of(self.words, self.geometry, move, self.legal_codes())
         if code is None:
             raise IllegalMove(f"{move} is not legal here: {self._summary()}")
@@ -173,17 +175,19 @@ class Game:
 
         A recovery slide may name the stack that pays; with several such stacks that is two plies.
         """
-        if isinstance(move, str):
-            move = parse_move(move)
-        if isinstance(move, Move):
+        if isinstance(move, str | Move):
+            move = parse_move(str(move))
             if move.kind == "R" and move.extract >= 0:
                 self._apply_slide(move)
                 return
             move = self.code(move)
-        elif not bool((self.legal_codes() == move).any()):
+        elif not self._is_legal(move):
             raise IllegalMove(f"code {move} is not legal here: {self._summary()}")
         kernels.apply(self.words, self.geometry.tables, int(move))
         self._legal = None
+
+    def _is_legal(self, code: object) -> bool:
+        return isinstance(code, int | np.integer) and bool((self.legal_codes() == code).any())
 
     def _apply_slide(self, move: Move) -> None:
         """Play a slide that names its payer."""

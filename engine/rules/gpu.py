@@ -6,14 +6,16 @@ numba-cuda; with NUMBA_ENABLE_CUDASIM=1 and NUMBA_DISABLE_JIT=1 it runs in numba
 
 from typing import Any
 
+import numba
+import numba.cuda
 import numpy as np
-from numba import cuda, int64
 from numpy.typing import NDArray
 
 from engine.rules.batch import GameBatch, game_seeds
 from engine.rules.cells import Words
 from engine.rules.kernels import TURN_LIMIT, playout_words, seed_random
 
+cuda: Any = numba.cuda  # untyped
 THREADS_A_BLOCK = 64
 
 
@@ -23,12 +25,12 @@ def _play(
     """Kernel: play game k to its end; data [state_words, games], lists [max_legal, games]."""
     k = cuda.grid(1)
     if k < data.shape[1]:
-        rng = cuda.local.array(1, int64)
+        rng = cuda.local.array(1, numba.int64)
         seed_random(rng, seeds[k])
         plies[k] = playout_words(data[:, k], table, lists[:, k], rng, limit)
 
 
-def play_kernel() -> Any:  # noqa: ANN401 - numba's dispatcher has no type
+def play_kernel() -> Any:
     """Return the CUDA kernel; compiled when it is first launched."""
     return cuda.jit(_play)
 

@@ -30,9 +30,7 @@ def check_position(game: Game, *, from_play: bool = True) -> None:
     if from_play:
         supply, n = game.geometry.supply, game.players
         rings = s[lay.HAND : lay.HAND + n].sum() + s[lay.ON_BOARD : lay.ON_BOARD + n].sum()
-        _require(
-            rings + s[lay.ELIMINATED : lay.ELIMINATED + n].sum() == n * supply, "20.2: rings are conserved"
-        )
+        _require(rings + s[lay.ELIMINATED : lay.ELIMINATED + n].sum() == n * supply, "20.2: rings are conserved")
         for p in range(n):
             _require(s[lay.HAND + p] + s[lay.ON_BOARD + p] <= supply, "20.2: no colour grows")
 
@@ -61,9 +59,7 @@ def _check_cells(s: Words, t: Words) -> None:
         for k in range(height):
             counts[3, rings >> 2 * k & 3] += 1
     for row, start in enumerate((lay.TERRITORY, lay.STACKS, lay.MARKERS, lay.ON_BOARD)):
-        _require(
-            (counts[row] == s[start : start + 4]).all(), f"20.3: the counts at word {start} match the cells"
-        )
+        _require((counts[row] == s[start : start + 4]).all(), f"20.3: the counts at word {start} match the cells")
 
 
 def _check_rows(s: Words, t: Words) -> None:
@@ -136,14 +132,10 @@ def check_move(before: Game, move: Move, after: Game) -> None:
         _require(_progress(b) > _progress(a), f"20.4: {move.kind} is progress")
     if move.kind in BOOKKEEPING or move.kind == "SW":
         _require((a[squares] == b[squares]).all(), "20.7: bookkeeping leaves the board")
-        _require(
-            (a[lay.HAND : lay.FIRST_SQUARE] == b[lay.HAND : lay.FIRST_SQUARE]).all(), "20.7: and counters"
-        )
+        _require((a[lay.HAND : lay.FIRST_SQUARE] == b[lay.HAND : lay.FIRST_SQUARE]).all(), "20.7: and counters")
     others = [p for p in range(4) if p != seat]
     for start in (lay.ELIMINATED, lay.TERRITORY):
-        _require(
-            (a[start : start + 4][others] == b[start : start + 4][others]).all(), "20.12: only the mover's"
-        )
+        _require((a[start : start + 4][others] == b[start : start + 4][others]).all(), "20.12: only the mover's")
     _require((b[lay.HAND : lay.HAND + 4] <= a[lay.HAND : lay.HAND + 4]).all(), "20.2: hands never grow")
     if move.kind in ("M", "C", "K"):
         rings = int(a[lay.ON_BOARD : lay.OUT_AT].sum() - b[lay.ON_BOARD : lay.OUT_AT].sum())

@@ -115,9 +115,7 @@ def _read_contents(s: Words, g: Tables, fields: list[str]) -> None:
                 put(s, t, square, kind | _number(content, 1, g.players, f"the owner of cell {cell}"))
                 continue
             if not 1 <= len(content) <= highest:
-                raise BadPosition(
-                    f"the stack on cell {cell} has {len(content)} rings: the limit is {highest}"
-                )
+                raise BadPosition(f"the stack on cell {cell} has {len(content)} rings: the limit is {highest}")
             rings = 0
             for digit in content:
                 colour = _number(digit, 1, g.players, f"a ring on cell {cell}") - 1
@@ -208,6 +206,8 @@ def _check_playable(s: Words, g: Tables) -> None:
 def parse_state(text: str, geometry: Geometry) -> Words:
     """Read a state; raise BadPosition when it is none of this board and number of players."""
     g = geometry.tables
+    if not isinstance(text, str):
+        raise BadPosition("the position must be a text")
     fields = text.split("|")
     if len(fields) != FIELDS:
         raise BadPosition(f"the position has {len(fields)} fields: write {FIELDS}, joined with |")

@@ -279,8 +279,7 @@ def read_record(data: bytes) -> GameRecord:
         raise BadRecord(f"ply 0: the game file is damaged, its body cannot be read: {error}") from error
     if body.provenance.rules_version != RULES_VERSION:
         raise BadRecord(
-            f"the game was played by rules {body.provenance.rules_version!r}, "
-            f"this program has {RULES_VERSION!r}"
+            f"the game was played by rules {body.provenance.rules_version!r}, this program has {RULES_VERSION!r}"
         )
     rules = Rules(body.swap, body.variant, body.rings, body.lps_rounds)
     first = _start(body.board, body.players, rules, body.start)

@@ -202,9 +202,7 @@ def first_cell(s: Words, t: Words, y: int) -> int:
 
 
 @kernel
-def find_in_pass(
-    s: Words, t: Words, player: int, turn: int, active: int, stop: int, out: Words, n: int
-) -> int:
+def find_in_pass(s: Words, t: Words, player: int, turn: int, active: int, stop: int, out: Words, n: int) -> int:
     """Append the processable regions of one border colour; with `stop` return at the first, unwritten."""
     players = int(t[lay.T_PLAYERS])
     cells = int(t[lay.T_CELLS])

@@ -66,9 +66,7 @@ class Canvas:
             return f'<rect {corner} width="{_number(side)}" height="{_number(side)}" {style}/>'
         radius = UNIT / math.sqrt(3) - inset
         turns = [k * math.pi / 3 for k in range(6)]
-        points = " ".join(
-            f"{_number(cx + radius * math.sin(a))},{_number(cy + radius * math.cos(a))}" for a in turns
-        )
+        points = " ".join(f"{_number(cx + radius * math.sin(a))},{_number(cy + radius * math.cos(a))}" for a in turns)
         return f'<polygon points="{points}" {style}/>'
 
 
@@ -231,8 +229,7 @@ def game_svg(record: GameRecord, frame_ms: int = 600) -> str:
     canvas = Canvas(games[0].geometry)
     seconds = len(games) * frame_ms / 1000
     layers = [
-        _timeline([cell_svg(game, canvas, cell) for game in games], seconds)
-        for cell in range(canvas.where.cells)
+        _timeline([cell_svg(game, canvas, cell) for game in games], seconds) for cell in range(canvas.where.cells)
     ]
     layers.append(_timeline([_arrow(canvas, move) for move in moves], seconds))
     heads = [_header(g, str(m) if m else "") for g, m in zip(games, moves, strict=True)]

@@ -53,9 +53,7 @@ def symmetries(board: str) -> Permutation:
     """Return the cell permutations [symmetries, cells] of a board."""
     where = geometry(board, 2)
     index = {xy: cell for cell, xy in enumerate(where.coordinates)}
-    table = [
-        [index[_turn(where, x, y, k)] for x, y in where.coordinates] for k in range(symmetry_count(board))
-    ]
+    table = [[index[_turn(where, x, y, k)] for x, y in where.coordinates] for k in range(symmetry_count(board))]
     permutations = np.array(table, dtype=np.int32)
     permutations.setflags(write=False)
     return permutations
@@ -85,7 +83,7 @@ def _turned_direction(where: Geometry, permutation: Permutation, cell: int, to: 
 
 @cache
 def code_permutation(where: Geometry, k: int) -> Permutation:
-    """Return the image of each code under symmetry k [policy_size]; -1 for whole lines and regions, and for codes that no move has.
+    """Return the image of each code under symmetry k [policy_size]; -1 for lines, regions and unused codes.
 
     The image of a recovery segment is not the one of the move that shares its code: use `turn_codes` there.
     """
@@ -184,11 +182,9 @@ def turn_codes(s: Words, where: Geometry, codes: Words, k: int) -> Words:
     g, t = where.tables, where.tables.table
     images = code_permutation(where, k)[codes].copy()
     planes = codes // g.cells
-    segments = (planes > lay.PLANE_MOVE) & (planes < t[lay.T_PLANE_LINE])
-    segments &= (planes - lay.PLANE_MOVE) % t[lay.T_REACH] > 0
     afresh = images < 0
-    if s[lay.STACKS + s[lay.PLAYER] - 1] == 0:
-        afresh |= segments
+    if s[lay.STACKS + s[lay.PLAYER] - 1] == 0:  # recovery slides
+        afresh |= (planes >= lay.PLANE_MOVE) & (planes < t[lay.T_PLANE_LINE])
     if afresh.any():
         permutation = symmetries(where.board)[k]
         turned = turn_state(s, where, k)

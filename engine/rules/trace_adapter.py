@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.rules import layout as lay
 from engine.rules.actions import Move, move_of
+from engine.rules.errors import RulesError
 from engine.rules.game import Game
 from engine.rules.recovery import add_extractions, add_slides, eligible
 
@@ -86,7 +87,14 @@ def move_to_dict(move: Move) -> dict[str, Any]:
 
 
 def move_from_dict(move: Mapping[str, Any]) -> Move:
-    """Read a move with the field names of recorded games."""
+    """Read a move with the field names of recorded games; raise RulesError when it is none."""
+    try:
+        return _read_move(move)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise RulesError(f"{move!r:.80} is no move: {error!r}") from error
+
+
+def _read_move(move: Mapping[str, Any]) -> Move:
     kind = KINDS[move["type"]]
     mode = move["context"][0] if kind == "E" else ""
     if kind == "R":
@@ -121,9 +129,7 @@ def listed_moves(game: Game) -> list[Move]:
         if move.mode == "L2":
             moves.append(move)
             continue
-        moves += [
-            Move("R", origin=move.origin, to=move.to, mode=move.mode, extract=int(payer)) for payer in payers
-        ]
+        moves += [Move("R", origin=move.origin, to=move.to, mode=move.mode, extract=int(payer)) for payer in payers]
     return moves
 
 
@@ -205,9 +211,7 @@ class TraceAdapter:
         """Start from the empty board."""
         self.game = Game.new(board, players, rules)
 
-    def from_state(
-        self, state: Mapping[str, Any], board: str, players: int, rules: Mapping[str, object]
-    ) -> None:
+    def from_state(self, state: Mapping[str, Any], board: str, players: int, rules: Mapping[str, object]) -> None:
         """Start from a position."""
         self.game = Game.from_state(state_from_dict(state), board, players, rules)
 

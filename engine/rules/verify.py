@@ -22,6 +22,9 @@ FIELD_NAMES = (
     "phase", "player", "status", "winner", "hands", "eliminated", "territory", "stacks", "markers",
     "collapsed", "must move", "capturing", "payment due", "acted/recovered", "swap", "last player standing",
 )  # fmt: skip
+GAME_KEYS = {"board", "players", "init", "plies", "end"}
+VECTOR_KEYS = {"board", "players", "before", "steps"}
+POSITION_FIELDS = 13  # fields of a position that test vectors fill in; the turn's history is left out
 SHOWN = 8
 
 
@@ -52,7 +55,8 @@ def read_games(path: Path) -> Iterator[dict[str, Any]]:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     game = decoder.decode(line)
-                    missing = {"board", "players", "init", "plies", "end"} - game.keys()
+                    needed = VECTOR_KEYS if "steps" in game else GAME_KEYS
+                    missing = needed - game.keys()
                     if missing:
                         raise BadRecord(f"{path}, line {number}: the game has no {min(missing)}")
                     yield game
@@ -71,9 +75,7 @@ def _compare_lists(expected: Mapping[str, Any], game: Game) -> str:
     if "L" in expected and found != expected["L"]:
         missing = sorted(set(expected["L"]) - set(found))
         extra = sorted(set(found) - set(expected["L"]))
-        return (
-            f"legal moves differ; missing: {_some(missing) or 'none'}; not recorded: {_some(extra) or 'none'}"
-        )
+        return f"legal moves differ; missing: {_some(missing) or 'none'}; not recorded: {_some(extra) or 'none'}"
     if "N" in expected and len(found) != expected["N"]:
         return f"{expected['N']} legal moves are recorded, found {len(found)}: {_some(found)}"
     if "H" in expected and digest("\n".join(found)) != expected["H"]:
@@ -121,11 +123,45 @@ def start_of(record: Mapping[str, Any]) -> Game:
     return Game.new(record["board"], record["players"], rules)
 
 
+def check_vector(record: Mapping[str, Any]) -> Difference | None:
+    """Check a test vector: a position, its legal moves, and the positions that moves lead to.
+
+    A move that the vector says is not offered must be refused; vectors of one player are outside the rules.
+    """
+    name = str(record.get("id", "vector"))
+    if record["players"] < 2:
+        return None
+    game = Game.from_state(record["before"], record["board"], record["players"], record.get("rules"))
+    text = _compare_lists({"L": sorted(record["legal"])}, game) if "legal" in record else ""
+    for number, step in enumerate(record["steps"]):
+        if text:
+            break
+        offered = step["move"] in (str(move) for move in listed_moves(game))
+        if offered != step.get("in_legal_list", offered):
+            text = f"{step['move']} is {'' if offered else 'not '}offered, the vector says otherwise"
+        if not offered:
+            try:
+                game.apply(step["move"])
+            except RulesError:
+                break
+            text = f"{step['move']} is not offered, but accepted"
+        else:
+            game.apply(step["move"])
+            ours, theirs = (p.split("|")[:POSITION_FIELDS] for p in (game.state(), step["after"]))
+            if ours != theirs:
+                text = f"after {step['move']}: recorded {'|'.join(theirs)}, found {'|'.join(ours)}"
+        if text:
+            return Difference(name, number, text)
+    return Difference(name, 0, text) if text else None
+
+
 def check_game(record: Mapping[str, Any]) -> Difference | None:
-    """Replay a recorded game; return the first difference, None when all of it agrees."""
+    """Replay a recorded game or test vector; return the first difference, None when all of it agrees."""
     name = str(record.get("id", "game"))
     number = 0
     try:
+        if "steps" in record:
+            return check_vector(record)
         game = start_of(record)
         text = _compare_state({"s": record["init"]}, game)
         if text:

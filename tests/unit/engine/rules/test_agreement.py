@@ -42,6 +42,25 @@ def test_bounds_checked_build_agrees(compiled: list[str]) -> None:
     assert digests(NUMBA_BOUNDSCHECK="1") == compiled
 
 
+def test_bounds_checked_build_checks() -> None:
+    """That build does refuse an index out of bounds."""
+    program = (
+        "import numpy as np; from engine.rules import kernels, movement; from engine.rules.geometry import geometry\n"
+        "g = geometry('square8', 2).tables; s = np.zeros(g.state_words, dtype=np.int32)\n"
+        "kernels.new_game(s, g)\n"
+        "movement.add_rays(s, g.table, 10**6, 3, s, 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_BOUNDSCHECK": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert "IndexError" in done.stderr
+
+
 def test_cuda_simulator_agrees(compiled: list[str]) -> None:
     """The CUDA kernel ends whole games in the states of the CPU."""
     assert digests("cuda", NUMBA_DISABLE_JIT="1", NUMBA_ENABLE_CUDASIM="1") == compiled[1::2]

@@ -6,7 +6,7 @@ import pytest
 from engine.rules.cells import Words
 from engine.rules.game import Game
 from engine.rules.geometry import BOARDS, geometry
-from engine.rules.kernels import Random, apply, draw, legal, new_game, seed_random
+from engine.rules.kernels import Random, apply, draw, legal, new_game, seed_random, state_hash
 
 CASES = [(board, players) for board in BOARDS for players in (2, 3, 4)]
 POSITIONS = 100_000
@@ -62,3 +62,17 @@ def test_codes_name_distinct_moves(board: str, players: int) -> None:
         moves = [str(move) for move in game.legal_moves()] if game.plies % 3 == 0 or rng.random() < 0.2 else []
         assert len(set(moves)) == len(moves)
         game.apply(int(rng.choice(game.legal_codes())))
+
+
+def test_hashes_tell_positions_apart() -> None:
+    """Among the positions of some hundred games no two different ones have the same hash."""
+    rng = np.random.default_rng(4)
+    seen: dict[int, str] = {}
+    for _ in range(100):
+        game = Game.new("square8", 2)
+        while not game.is_over:
+            key = state_hash(game.words, game.geometry.tables)
+            assert 0 <= key < 1 << 63
+            assert seen.setdefault(key, game.state()) == game.state()
+            game.apply(int(rng.choice(game.legal_codes())))
+    assert len(seen) > 10_000

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.rules import layout as lay
+from engine.rules.actions import Move
 from engine.rules.batch import GameBatch
 from engine.rules.errors import BadPosition, IllegalMove, RulesError
 from engine.rules.game import Game, Rules
@@ -24,7 +25,27 @@ def test_starting_position() -> None:
 
 
 @pytest.mark.parametrize(
-    "move", ["P64x1", "P0x4", "M0-9", "NL", "L0.1.2", "T0", "nonsense", "P0x1 ", "", "R0-1F", 99999, -1, "F3"]
+    "move",
+    [
+        "P64x1",
+        "P0x4",
+        "M0-9",
+        "NL",
+        "L0.1.2",
+        "T0",
+        "nonsense",
+        "P0x1 ",
+        "",
+        "R0-1F",
+        99999,
+        -1,
+        "F3",
+        None,
+        [0, 1],
+        b"SP",
+        2**70,
+        Move("M", origin="x", to=3),
+    ],
 )
 def test_illegal_moves_change_nothing(move: str | int) -> None:
     """Any wrong move is a clear error."""
@@ -47,6 +68,8 @@ def test_illegal_moves_change_nothing(move: str | int) -> None:
         ("square8", 2, {"rings": 0}),
         ("square8", 2, {"rings": 2.5}),
         ("square8", 2, {"lps_rounds": -1}),
+        ("square8", 2.0, None),
+        (["square8"], 2, None),
     ],
 )
 def test_wrong_options(board: str, players: int, rules: dict[str, object] | None) -> None:
@@ -150,6 +173,21 @@ def test_resignation() -> None:
         Game.new("square8", 2).resign(3)
 
 
+def test_ranking_of_the_others() -> None:
+    """Winner first, then territory, elimination score and markers; full ties share their rank (rules §13.7)."""
+
+    def ranks(elim: str, markers: str) -> tuple[int, ...]:
+        text = f"GO|2|X|2|0,0,0,0|{elim}|2,0,1,1||{markers}|0:1,1:1,2:3,3:4|-|-|-|00|0|0,0,----,0,0,0"
+        outcome = Game.from_state(text, "square8", 4).outcome
+        assert outcome is not None
+        assert sum(outcome.values) == pytest.approx(2.0)
+        return outcome.ranks
+
+    assert ranks("0,1,5,4", "") == (2, 1, 3, 4)
+    assert ranks("0,1,4,4", "9:4") == (2, 1, 4, 3)
+    assert ranks("0,1,4,4", "") == (2, 1, 3, 3)
+
+
 def test_batch_plays_as_single_games_do() -> None:
     """A batch gives each game what the single-game rules give it."""
     where = geometry("hex8", 3)
@@ -173,8 +211,15 @@ def test_batch_refuses_illegal_codes_as_a_whole() -> None:
     before = batch.data.copy()
     with pytest.raises(IllegalMove, match="game 1"):
         batch.apply(np.array([0, 1 << 30, 5], dtype=np.int32))
-    with pytest.raises(RulesError):
-        batch.apply(np.zeros(2, dtype=np.int32))
+    for wrong in (
+        np.zeros(2, dtype=np.int32),
+        np.zeros(3),
+        np.full(3, (1 << 32) + 5),
+        np.full(3, -5),
+        np.full(3, 1 << 63, np.uint64),
+    ):
+        with pytest.raises(RulesError):
+            batch.apply(wrong)
     assert (batch.data == before).all()
     batch.apply(np.array([0, -1, 5], dtype=np.int32))
     assert (batch.data[1] == before[1]).all()

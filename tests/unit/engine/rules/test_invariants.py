@@ -163,3 +163,19 @@ def test_rules_are_symmetric(board: str, players: int, seed: int) -> None:
             apply(turned, where.tables, int(images[codes == chosen][0]))
             assert state_hash(turned, where.tables) == state_hash(turn_state(after.words, where, k), where.tables)
         game.apply(chosen)
+
+
+@settings(max_examples=150, deadline=None)
+@given(constructed(), st.integers(0, 11))
+def test_turned_codes_are_legal(game: Game, k: int) -> None:
+    """In any position the image of a code is legal in the turned position, or there is none for a recovery slide."""
+    where = game.geometry
+    k = exact_symmetries(where.board)[k % len(exact_symmetries(where.board))]
+    turned = turn_state(game.words, where, k)
+    images = turn_codes(game.words, where, game.legal_codes(), k)
+    kept = images[images >= 0]
+    assert len(set(kept.tolist())) == len(kept)
+    assert set(kept.tolist()) <= set(legal_codes(turned, where.tables).tolist())
+    if len(kept) < len(images):
+        assert all(game.move(int(code)).kind == "R" for code in game.legal_codes()[images < 0])
+    check_position(Game(where, turned), from_play=False)

@@ -162,3 +162,35 @@ def test_pictures_show_the_position(board: str) -> None:
     moving = ElementTree.fromstring(game_svg(record))  # noqa: S314
     assert sum(e.tag.endswith("animate") for e in moving.iter()) > len(record.codes)
     assert f"ply {len(record.codes)}" in position_text(last).plain
+
+
+def test_animation_shows_each_position_at_its_time() -> None:
+    """At the time of every frame the visible parts are the rings, markers and cells of that position."""
+    from collections import Counter
+    from xml.etree import ElementTree
+
+    games = list(RECORD.positions())
+    root = ElementTree.fromstring(game_svg(RECORD, frame_ms=600))  # noqa: S314 - our own text
+    frames = len(games) + 5  # the end stays for three seconds
+
+    def shapes(element: ElementTree.Element) -> Counter[str]:
+        kinds = ("ellipse", "circle", "rect", "text")
+        found = (e for e in element.iter() if e.tag.rpartition("}")[2] in kinds and e.get("class") != "m")
+        return Counter(ElementTree.tostring(e, encoding="unicode", method="xml").strip() for e in found)
+
+    def visible(group: ElementTree.Element, time: float) -> bool:
+        animate = next((e for e in group if e.tag.endswith("animate")), None)
+        if animate is None:
+            return True
+        times = [float(t) for t in animate.get("keyTimes", "").split(";")]
+        values = animate.get("values", "").split(";")
+        return [v for t, v in zip(times, values, strict=True) if t <= time][-1] == "visible"
+
+    for k in (0, 1, 7, 30, len(games) // 2, len(games) - 1):
+        shown: Counter[str] = Counter()
+        for part in root:
+            if visible(part, (k + 0.5) / frames):
+                shown += shapes(part)
+        last = games[k - 1].move(RECORD.codes[k - 1]) if k else None
+        still = ElementTree.fromstring(position_svg(games[k], last))  # noqa: S314
+        assert shown == shapes(still)
