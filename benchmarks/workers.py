@@ -1,12 +1,14 @@
-"""How long a busy worker idles between two jobs, and what a thousand workers cost the leader.
+"""How long a busy worker idles, what a thousand workers cost the leader, and whether killing anything loses a job.
 
     python -m benchmarks.workers gap   [--voters 3] [--jobs 500] [--job-ms 200]
     python -m benchmarks.workers fleet [--voters 5] [--workers 1000] [--seconds 60] [--job-s 60]
+    python -m benchmarks.workers chaos [--seconds 600] [--seed 1]
 
-Both start voters on loopback with disk, TLS and fsync as in service. `gap` runs one real worker with one slot; a gap
+All start voters on loopback with disk, TLS and fsync as in service. `gap` runs one real worker with one slot; a gap
 is the time from the end of a job to the begin of the next inside the warm runner. `fleet` runs the worker's own
 decisions with timers in place of runners, each with a connection of its own: a parked claim, renewals with progress
-at the lease's pace, a sign of life a second. Results go to benchmarks/results/workers-*.json.
+at the lease's pace, a sign of life a second. `chaos` kills -9 agents, runners and voters at random and then counts
+every job's effect. Results go to benchmarks/results/workers-*.json.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psutil
-from tests.cluster.service.cluster import Cluster, cluster
 
 from config.cluster import RaftSettings
+from tests.cluster.service.cluster import Cluster, cluster
+from tests.cluster.workers import chaos
 from tests.cluster.workers.harness import Worker, workers_ended
 from workers import events as ev
 from workers.decisions import Decisions, Options, SlotSpec
@@ -325,18 +328,24 @@ async def observe(made: Cluster, sims: list[Simulated], seconds: float) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["gap", "fleet"])
+    parser.add_argument("what", choices=["gap", "fleet", "chaos"])
     parser.add_argument("--voters", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=500)
     parser.add_argument("--job-ms", type=int, default=200)
     parser.add_argument("--workers", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--job-s", type=float, default=60)
     options = parser.parse_args()
     if options.what == "gap":
         asyncio.run(gap(options.voters or 3, options.jobs, options.job_ms))
+    elif options.what == "fleet":
+        asyncio.run(fleet(options.voters or 5, options.workers, options.seconds or 60, options.job_s))
     else:
-        asyncio.run(fleet(options.voters or 5, options.workers, options.seconds, options.job_s))
+        seconds = options.seconds or 600
+        folder = Path(tempfile.mkdtemp(prefix="rift-chaos-"))
+        found = asyncio.run(chaos.run(folder, PORT, seconds, options.seed))
+        write("chaos", {"command": f"python -m benchmarks.workers chaos --seconds {seconds:g}"} | found)
 
 
 if __name__ == "__main__":

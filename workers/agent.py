@@ -48,7 +48,6 @@ class Limits:
     memory_mb: int  # of one runner with its children; 0 = not watched
     disk_bytes: int
     floor_bytes: int
-    upload_kbps: int = 0  # 0 = unlimited
     canary: str = ""  # "module:function" that a runner calls before its first job
     tick_s: float = 0.1
     watch_s: float = 0.5
@@ -76,6 +75,7 @@ class Agent:
         self._checked: set[int] = set()  # slots whose canary has passed
         self._tasks: set[asyncio.Task[None]] = set()
         self._exit: ev.Leave | None = None
+        self._away = False  # whether the last renewal got no answer
         self._work = data / "work"
 
     def order(self, order: ev.Order, reason: str = "") -> None:
@@ -184,8 +184,12 @@ class Agent:
             async with asyncio.timeout(self._limits.answer_s):
                 [outcome] = await self._voters.submit(command)
         except (ClientError, TimeoutError) as error:
+            self._away = True
             self._post(ev.Unreached(self._now(), "renew", str(error) or "no answer in time"))
             return
+        if self._away:
+            self._away = False
+            self._courier.wake()
         if isinstance(outcome, Renewed):
             self._post(ev.RenewAnswered(self._now(), sent_ms, outcome))
         elif isinstance(outcome, Refused):

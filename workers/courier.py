@@ -70,6 +70,12 @@ class Courier:
         self._slots = asyncio.Semaphore(UPLOADS_MAX)
         self._busy: dict[str, asyncio.Lock] = {}
         self._tasks: dict[tuple[str, int, str], asyncio.Task[None]] = {}
+        self._awake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Voters answer again: end all pauses."""
+        event, self._awake = self._awake, asyncio.Event()
+        event.set()
 
     def upload(self, entry: Entry, ref: ArtifactRef) -> None:
         """Store a published file, ahead of the end of its attempt."""
@@ -186,4 +192,6 @@ class Courier:
 
     async def _pause(self, tries: int) -> None:
         bound = min(self._pause_s * 2 ** min(tries - 1, 10), self._pause_s_max)
-        await asyncio.sleep(random.uniform(0.5, 1.0) * bound)  # noqa: S311  spreads retries
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(random.uniform(0.5, 1.0) * bound):  # noqa: S311  spreads retries
+                await self._awake.wait()

@@ -337,14 +337,15 @@ class Decisions:
             self._quarantine(f"the start canary failed: {reason}")
 
     def _accept(self, now: int, lease: Lease) -> None:
-        refusal = self._gate(lease)
+        refusal, closed = self._gate(lease), self._closed()
         slot = self._slot_for(lease)
         task = Running(lease, -1, now, now, now, cursor=lease.cursor)
         if refusal:
             self._deliver(task, self._failure(task, "version.mismatch", Fault.NODE, refusal))
             self._count_fault(now, Fault.NODE)
-        elif slot is None or self.leaving:
-            self._deliver(task, Release(self.options.worker, *task.key, reason="no slot is idle", cursor=lease.cursor))
+        elif slot is None or closed:
+            reason = closed or "no slot is idle"
+            self._deliver(task, Release(self.options.worker, *task.key, reason=reason, cursor=lease.cursor))
         else:
             task.slot = self.slots.index(slot)
             slot.state, slot.task = "busy", task
@@ -477,12 +478,18 @@ class Decisions:
             self._out.append(self._claim())
 
     def _may_claim(self, now: int) -> bool:
-        forbidden = self._claiming or self.leaving or self.draining or self.drain_ordered or self.paused
+        forbidden = self._claiming or self._closed() or self.draining
         fenced = any(task.fenced for task in [*self.running, *self.delivering.values()])
         idle = any(slot.state == "idle" for slot in self.slots)
-        return not (forbidden or self.quarantined or fenced) and idle and now >= self._claim_after_ms and (
-            self._disk_free_mb > 0
-        )  # fmt: skip
+        return idle and now >= self._claim_after_ms and not (forbidden or self.quarantined or fenced)
+
+    def _closed(self) -> str:
+        """Why this worker takes no job now, also none from a claim that has been waiting; or nothing."""
+        if self._disk_free_mb <= 0:
+            return "the disk is full"
+        if self.leaving or self.paused or self.drain_ordered:
+            return "the worker was ordered to take no more"
+        return ""
 
     def _claim(self) -> ev.SendClaim:
         capability = self.options.capability

@@ -24,11 +24,13 @@ from workers.control import Control, watch_spot
 from workers.decisions import Options, SlotSpec
 from workers.process import RunnerProcess, tail
 from workqueue.client import Client
+from workqueue.transfer import put_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from workqueue.machine.commands import Capability
+    from workqueue.machine.commands import ArtifactRef, Capability
+    from workqueue.transfer import Progress
 
 log = structlog.get_logger()
 _MEASURE_S = 300.0  # the engine may compile first
@@ -43,6 +45,18 @@ class Extra(msgspec.Struct, frozen=True):
     hang_ms: int = 300_000
     grace_ms: int = 20_000
     canary: bool = True
+
+
+class Throttled(Client):
+    """A client whose uploads take no more than `kbps` each; 0 = unlimited."""
+
+    kbps = 0
+
+    async def put_artifact(
+        self, path: Path, *, kind: str, config: str = "", progress: Progress | None = None
+    ) -> ArtifactRef:
+        """Store a file's bytes on the voters."""
+        return await put_artifact(self, path, kind=kind, config=config, progress=progress, kbps=self.kbps)
 
 
 def settings_of(path: Path | None, flags: dict[str, Any]) -> WorkerSettings:
@@ -70,9 +84,10 @@ async def work_for(settings: WorkerSettings, extra: Extra) -> int:
         capability = devices.capability(settings, _kinds(measured), measured)
         options, limits = plan(settings, extra, capability)
         log.info("worker.starts", worker=options.worker, slots=len(options.slots), kinds=",".join(capability.kinds))
-        client = Client(
+        client = Throttled(
             settings.join, token=token, ca=Path(settings.ca), actor=f"worker:{settings.id}", deadline_s=10.0
         )
+        client.kbps = settings.upload_kbps_max
         async with client:
             agent = Agent(options, limits, data, client)
             async with Control(data, agent.order):
@@ -105,7 +120,6 @@ def plan(settings: WorkerSettings, extra: Extra, capability: Capability) -> tupl
         memory_mb=extra.memory_mb or capability.ram_mb // len(slots),
         disk_bytes=settings.disk_mb << 20,
         floor_bytes=settings.floor_mb << 20,
-        upload_kbps=settings.upload_kbps_max,
         canary="workers.canary:check" if extra.canary and capability.rules_version else "",
     )
     return options, limits

@@ -21,7 +21,7 @@ class JobError(AppError):
         self.fault = fault
 
 
-class Stopped(Exception):  # noqa: N818  not an error: the job was asked to
+class Stopped(Exception):
     """Ends an attempt that was asked to stop; its cursor says where the next one goes on."""
 
 

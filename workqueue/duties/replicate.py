@@ -2,8 +2,8 @@
 
 Each round compares the registry with what the voters that answer really hold: a copy that is gone is dropped from the
 registry, one that is missing is made by asking a voter to pull it, and bytes that the registry has not known for a
-while are deleted. Nothing is remembered between rounds but since when bytes are unknown and voters away, and losing that
-only delays.
+while are deleted. Nothing is remembered between rounds but since when bytes are unknown and voters away, and losing
+that only delays.
 """
 
 from __future__ import annotations

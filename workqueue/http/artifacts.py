@@ -1,8 +1,9 @@
 """Artifact routes: resumable upload, ranged download, and what voters ask of each other.
 
 An upload is acknowledged when the bytes are verified, synced, copied to as many voters as `replicas` asks for and
-registered with their holders. When some voters cannot be reached a majority is enough, which a cluster that can complete
-jobs at all always has (202, the replicate duty makes the rest); with fewer the answer is 503 and the client tries again.
+registered with their holders. When some voters cannot be reached a majority is enough, which a cluster that can
+complete jobs at all always has (202, the replicate duty makes the rest); with fewer the answer is 503 and the client
+tries again.
 """
 
 from __future__ import annotations

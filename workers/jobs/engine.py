@@ -1,0 +1,75 @@
+"""What job kinds share in calling the engine: imports when first needed, threads, players, versions, times."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from workers.jobs.context import JobError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from workers.jobs.context import Context
+    from workqueue.schema import PlayerSpec
+
+
+def load(name: str) -> Any:
+    """Import a module of the engine; one that cannot be imported is the machine's fault."""
+    try:
+        return importlib.import_module(f"engine.{name}")
+    except ImportError as error:
+        raise JobError("runner.unusable", f"engine.{name} cannot be imported: {error}", fault="node") from error
+
+
+def begin(context: Context, rules_version: str) -> None:
+    """Refuse a job for other rules, and give libraries that are loaded the job's threads."""
+    installed = str(load("rules").RULES_VERSION)
+    if rules_version and rules_version != installed:
+        raise JobError("version.mismatch", f"the job is for rules {rules_version}, not {installed}", fault="node")
+    if numba := sys.modules.get("numba"):
+        numba.set_num_threads(min(context.threads, numba.config.NUMBA_NUM_THREADS))
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(context.threads)
+
+
+def rules_version() -> str:
+    """The installed rules."""
+    return str(load("rules").RULES_VERSION)
+
+
+def player(context: Context, spec: PlayerSpec, board: str, players: int, variant: str, seed: int) -> Any:
+    """Make a player of the engine, with its weights fetched."""
+    module = load("players")
+    config = module.PlayerConfig(
+        kind=spec.kind, simulations=spec.simulations, depth=spec.depth, temperature=spec.temperature_milli / 1000
+    )
+    return module.make(config, board, players, variant, weights(context, spec.model), seed, context.threads)
+
+
+def weights(context: Context, sha256: str) -> Path | None:
+    """Fetch weights, None for a player without a net."""
+    return context.fetch(sha256) if sha256 else None
+
+
+def milli(value: float) -> int:
+    """Thousandths, rounded; what is no number becomes 0."""
+    return round(value * 1000) if value == value and abs(value) < 1e12 else 0
+
+
+def stop_after(context: Context, max_seconds: int) -> tuple[Callable[[], bool], Callable[[], bool]]:
+    """(whether to stop, whether the time alone is over)."""
+    start = time.monotonic()
+
+    def late() -> bool:
+        return bool(max_seconds) and time.monotonic() - start >= max_seconds
+
+    return lambda: context.should_stop() or late(), late
+
+
+def tell(context: Context) -> Callable[[dict[str, object]], None]:
+    """Progress as the engine tells it."""
+    return lambda values: context.progress(**values)

@@ -1,0 +1,118 @@
+"""`selfplay`: games of a player against itself, stored in shards as they finish."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from workers.jobs import Kind, engine
+from workers.jobs.context import JobError, Stopped
+from workqueue.machine.commands import ArtifactRef
+from workqueue.schema import SelfplayPayload, SelfplayResult, ShardRef
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from workers.jobs.context import Context
+
+
+class Played(msgspec.Struct):
+    """What attempts so far have stored; the cursor."""
+
+    games: int = 0
+    plies: int = 0
+    positions: int = 0
+    milli_s: int = 0
+    entropy_milli: int = 0  # weighted by positions
+    wins: list[int] = []
+    shards: list[ShardRef] = []
+
+
+def run(context: Context, payload: SelfplayPayload) -> SelfplayResult:
+    """Play what is left of the games; a stop keeps whole shards."""
+    engine.begin(context, payload.rules_version)
+    played = msgspec.convert(context.cursor, Played)
+    played.wins = played.wins or [0] * payload.players
+    for shard in played.shards:
+        context.include(ArtifactRef(shard.sha256, shard.size_bytes, "shard"))
+    should_stop, late = engine.stop_after(context, payload.max_seconds)
+    if played.games < payload.games:
+        _play(context, payload, played, should_stop)
+    if context.should_stop() and not late() and played.games < payload.games:
+        raise Stopped
+    if not played.games:
+        raise JobError("selfplay.no_games", f"no game ended within {payload.max_seconds} s; give the job more time")
+    return SelfplayResult(
+        games=played.games,
+        plies=played.plies,
+        positions=played.positions,
+        seconds_milli=played.milli_s,
+        shards=tuple(played.shards),
+        wins=tuple(played.wins),
+        player_key=payload.player.key,
+        rules_version=engine.rules_version(),
+        policy_entropy_milli=played.entropy_milli // max(played.positions, 1),
+    )
+
+
+def _play(context: Context, payload: SelfplayPayload, played: Played, should_stop: Any) -> None:
+    start = time.monotonic()
+
+    def keep(path: Path, info: Any) -> None:
+        ref = context.publish(path, "shard")
+        played.shards.append(ShardRef(ref.sha256, ref.size_bytes, info.games, info.positions))
+        played.games += info.games
+        played.plies += info.plies
+        played.positions += info.positions
+        played.entropy_milli += engine.milli(info.policy_entropy) * info.positions
+        played.wins = [sum(pair) for pair in zip(played.wins, info.wins, strict=True)]
+        played.milli_s += engine.milli(time.monotonic() - start) - told[0]
+        told[0] = engine.milli(time.monotonic() - start)
+        context.checkpoint(msgspec.to_builtins(played))
+        context.progress(games=played.games, of=payload.games, positions=played.positions)
+
+    told = [0]
+    module = engine.load("selfplay")
+    module.play(
+        _spec(context, payload, played, module),
+        context.work,
+        progress=engine.tell(context),
+        should_stop=should_stop,
+        on_shard=keep,
+    )
+
+
+def _spec(context: Context, payload: SelfplayPayload, played: Played, module: Any) -> Any:
+    """A later attempt plays other games: its seed follows from how many are stored."""
+    player = payload.player
+    return module.SelfplaySpec(
+        board=payload.board,
+        players=payload.players,
+        variant=payload.variant,
+        player=engine.load("players").PlayerConfig(
+            kind=player.kind,
+            simulations=player.simulations,
+            depth=player.depth,
+            temperature=player.temperature_milli / 1000,
+        ),
+        weights=engine.weights(context, player.model),
+        games=payload.games - played.games,
+        seed=payload.seed + played.games,
+        simulations_fast=payload.simulations_fast,
+        full_share=payload.full_share_milli / 1000,
+        temperature=payload.temperature,
+        temperature_start=payload.temperature_start_milli / 1000,
+        temperature_end=payload.temperature_end_milli / 1000,
+        temperature_plies=payload.temperature_plies,
+        opening_plies=payload.opening_plies,
+        resign=payload.resign_milli / 1000,
+        shard_seconds=payload.shard_seconds,
+        batch_games=payload.batch_games,
+        threads=context.threads,
+        device=context.device,
+    )
+
+
+KIND = Kind(SelfplayPayload, SelfplayResult, run)
