@@ -1,0 +1,303 @@
+"""Search trees of many games in flat arrays, and the compiled steps over them.
+
+One tree a game. A node is a position with a choice or an end; a move that is the only legal one is played at once and
+costs no evaluation. Edges of a node lie side by side in the game's pool. Values are kept for every seat and never
+negated: an edge adds up the chances of the seat that chose it, whoever moves next (players act several times in a row).
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.nets.encoder import Floats
+from engine.rules import layout as lay
+from engine.rules.cells import Words
+from engine.rules.compiled import kernel
+from engine.rules.geometry import Geometry, Tables
+from engine.rules.kernels import apply, legal
+
+NO_CHILD: Final = -1
+FORCED_MAX: Final = 4096  # a run of forced moves is far shorter; a guard against an endless loop
+
+
+class Trees(NamedTuple):
+    """Arrays over [games, nodes] and [games, edges]."""
+
+    states: Words  # [games, nodes, words]
+    value: Floats  # [games, nodes, players] chances by seat, from the net or the result
+    first: Words  # [games, nodes] first edge
+    count: Words  # [games, nodes] edges, 0 at an end or an unexpanded leaf
+    parent: Words  # [games, nodes]
+    via: Words  # [games, nodes] edge of the parent
+    nodes: Words  # [games] nodes in use
+    edges: Words  # [games] edges in use
+    code: Words  # [games, edges]
+    child: Words  # [games, edges]
+    visits: Words  # [games, edges]
+    total: Floats  # [games, edges] sum of chances of the chooser
+    logit: Floats  # [games, edges]
+    gumbel: Floats  # [games, width] noise of the root's edges
+    target: Words  # [games] node that the current simulation reached
+    codes: Words  # [games, width] legal codes of it
+    counts: Words  # [games] how many; 0 when it needs no evaluation
+
+
+def make_trees(where: Geometry, games: int, simulations: int) -> Trees:
+    """Return arrays for `games` trees of `simulations` simulations."""
+    g = where.tables
+    nodes, width = simulations + 2, g.max_legal
+    # Most positions have far fewer moves than the widest: a full pool ends expansion, never the search.
+    edges = min(nodes * width, width + nodes * max(96, width // 6))
+    i32, f32 = np.int32, np.float32
+    return Trees(
+        states=np.zeros((games, nodes, g.state_words), i32),
+        value=np.zeros((games, nodes, where.players), f32),
+        first=np.zeros((games, nodes), i32),
+        count=np.zeros((games, nodes), i32),
+        parent=np.full((games, nodes), NO_CHILD, i32),
+        via=np.zeros((games, nodes), i32),
+        nodes=np.zeros(games, i32),
+        edges=np.zeros(games, i32),
+        code=np.zeros((games, edges), i32),
+        child=np.full((games, edges), NO_CHILD, i32),
+        visits=np.zeros((games, edges), i32),
+        total=np.zeros((games, edges), f32),
+        logit=np.zeros((games, edges), f32),
+        gumbel=np.zeros((games, width), f32),
+        target=np.zeros(games, i32),
+        codes=np.zeros((games, width), i32),
+        counts=np.zeros(games, i32),
+    )
+
+
+@kernel
+def settle(s: Words, g: Tables, out: Words) -> int:
+    """Play forced moves; return the number of legal codes left in `out`, 0 at the end of the game."""
+    for _ in range(FORCED_MAX):
+        if s[lay.PHASE] == lay.OVER:
+            return 0
+        n = legal(s, g, out)
+        if n > 1:
+            return n
+        apply(s, g, int(out[0]))
+    return 0
+
+
+@kernel
+def result(s: Words, value: Floats) -> None:
+    """Write the result as chances: 1 for the winner."""
+    for p in range(len(value)):
+        value[p] = 1.0 if s[lay.WINNER] == p + 1 else 0.0
+
+
+@kernel
+def plant(trees: Trees, data: Words, rows: Words, g: Tables) -> None:
+    """Make the rows of `data` the roots; their legal codes are in `codes`."""
+    for k in range(len(rows)):
+        trees.nodes[k] = 1
+        trees.edges[k] = 0
+        trees.target[k] = 0
+        trees.parent[k, 0] = -1
+        trees.count[k, 0] = 0
+        trees.states[k, 0] = data[rows[k]]
+        trees.counts[k] = legal(trees.states[k, 0], g, trees.codes[k])
+
+
+@kernel
+def expand(trees: Trees, k: int, logits: Floats, value: Floats) -> None:
+    """Give the node that the simulation reached its edges and its value."""
+    node = trees.target[k]
+    trees.value[k, node] = value
+    start, n = trees.edges[k], trees.counts[k]
+    if start + n > trees.code.shape[1]:
+        return
+    for j in range(n):
+        e = start + j
+        trees.code[k, e] = trees.codes[k, j]
+        trees.logit[k, e] = logits[j]
+        trees.child[k, e] = -1
+        trees.visits[k, e] = 0
+        trees.total[k, e] = 0.0
+    trees.first[k, node] = start
+    trees.count[k, node] = n
+    trees.edges[k] = start + n
+
+
+@kernel
+def completed(trees: Trees, k: int, node: int, visit_scale: float, value_scale: float, out: Floats) -> None:
+    """Write logit + sigma(completed Q) of each edge of a node (Danihelka et al. 2022, §4, eq. 11 and appendix D).
+
+    An edge without visits takes the mixed value: the node's own, and the policy-weighted mean of visited ones.
+    """
+    first, n = trees.first[k, node], trees.count[k, node]
+    mover = trees.states[k, node, lay.PLAYER] - 1
+    top = trees.logit[k, first]
+    for j in range(1, n):
+        top = max(top, trees.logit[k, first + j])
+    visits, most = 0, 0
+    weight, weighted = 0.0, 0.0
+    for j in range(n):
+        e = first + j
+        v = trees.visits[k, e]
+        if v > 0:
+            p = np.exp(trees.logit[k, e] - top)
+            weight += p
+            weighted += p * trees.total[k, e] / v
+            visits += v
+            most = max(most, v)
+    mixed = float(trees.value[k, node, mover])
+    if visits > 0:
+        mixed = (mixed + visits * weighted / weight) / (1 + visits)
+    scale = (visit_scale + most) * value_scale
+    for j in range(n):
+        e = first + j
+        v = trees.visits[k, e]
+        q = trees.total[k, e] / v if v > 0 else mixed
+        out[j] = trees.logit[k, e] + scale * q
+
+
+@kernel
+def softmax(x: Floats, n: int) -> None:
+    """Turn the first n values into probabilities in place."""
+    top = x[0]
+    for j in range(1, n):
+        top = max(top, x[j])
+    total = 0.0
+    for j in range(n):
+        x[j] = np.exp(x[j] - top)
+        total += x[j]
+    for j in range(n):
+        x[j] /= total
+
+
+@kernel
+def inner_edge(trees: Trees, k: int, node: int, visit_scale: float, value_scale: float, scratch: Floats) -> int:
+    """Choose below the root: visits shall follow the improved policy (Danihelka et al. 2022, §5)."""
+    n = trees.count[k, node]
+    completed(trees, k, node, visit_scale, value_scale, scratch)
+    softmax(scratch, n)
+    first = trees.first[k, node]
+    visits = 0
+    for j in range(n):
+        visits += trees.visits[k, first + j]
+    best, best_score = 0, -np.inf
+    for j in range(n):
+        score = scratch[j] - trees.visits[k, first + j] / (1 + visits)
+        if score > best_score:
+            best, best_score = j, score
+    return int(first + best)
+
+
+@kernel
+def root_edge(trees: Trees, k: int, due: int, visit_scale: float, value_scale: float, scratch: Floats) -> int:
+    """Choose at the root among the edges that sequential halving is at: those with `due` visits."""
+    n, first = trees.count[k, 0], trees.first[k, 0]
+    completed(trees, k, 0, visit_scale, value_scale, scratch)
+    best, best_score = -1, -np.inf
+    for j in range(n):
+        if trees.visits[k, first + j] == due:
+            score = scratch[j] + trees.gumbel[k, j]
+            if score > best_score:
+                best, best_score = j, score
+    return int(first + best)
+
+
+@kernel
+def descend(
+    trees: Trees, k: int, edge: int, g: Tables, visit_scale: float, value_scale: float, scratch: Floats
+) -> None:
+    """Follow `edge` of the root to a new node or an end; leaves its legal codes in `codes`, or none at an end."""
+    node = 0
+    while True:
+        child = trees.child[k, edge]
+        if child < 0:
+            break
+        node = child
+        if trees.count[k, node] == 0:
+            trees.target[k] = node
+            trees.counts[k] = 0
+            return
+        edge = inner_edge(trees, k, node, visit_scale, value_scale, scratch)
+    new = trees.nodes[k]
+    trees.nodes[k] = new + 1
+    trees.child[k, edge] = new
+    trees.parent[k, new] = node
+    trees.via[k, new] = edge
+    trees.count[k, new] = 0
+    s = trees.states[k, new]
+    s[:] = trees.states[k, node]
+    apply(s, g, int(trees.code[k, edge]))
+    n = settle(s, g, trees.codes[k])
+    if n == 0:
+        result(s, trees.value[k, new])
+    trees.target[k] = new
+    trees.counts[k] = n
+
+
+@kernel
+def back_up(trees: Trees, k: int) -> None:
+    """Add the value of the reached node to every edge above it."""
+    node = trees.target[k]
+    value = trees.value[k, node]
+    while trees.parent[k, node] >= 0:
+        above = trees.parent[k, node]
+        edge = trees.via[k, node]
+        trees.visits[k, edge] += 1
+        trees.total[k, edge] += value[trees.states[k, above, lay.PLAYER] - 1]
+        node = above
+
+
+@kernel
+def simulate(trees: Trees, due: Words, g: Tables, visit_scale: float, value_scale: float) -> None:
+    """Take each tree (whose `due` is not negative) to the position that the next simulation looks at."""
+    scratch = np.empty(g.max_legal, np.float32)
+    for k in range(len(due)):
+        if due[k] < 0:
+            trees.counts[k] = 0
+            trees.target[k] = 0
+            continue
+        edge = root_edge(trees, k, due[k], visit_scale, value_scale, scratch)
+        descend(trees, k, edge, g, visit_scale, value_scale, scratch)
+
+
+@kernel
+def absorb(trees: Trees, due: Words, wanted: Words, logits: Floats, values: Floats) -> None:
+    """Expand what was evaluated (trees `wanted` [n]) and back up all that took part."""
+    for j in range(len(wanted)):
+        expand(trees, wanted[j], logits[j], values[j])
+    for k in range(len(due)):
+        if due[k] >= 0:
+            back_up(trees, k)
+
+
+@kernel
+def conclude(trees: Trees, games: int, visit_scale: float, value_scale: float, policy: Floats, best: Words) -> None:
+    """Write the improved policy [games, width] and the chosen edge [games] of each root."""
+    for k in range(games):
+        n, first = trees.count[k, 0], trees.first[k, 0]
+        completed(trees, k, 0, visit_scale, value_scale, policy[k])
+        most = 0
+        for j in range(n):
+            most = max(most, trees.visits[k, first + j])
+        top = -np.inf
+        for j in range(n):
+            score = policy[k, j] + trees.gumbel[k, j]
+            if trees.visits[k, first + j] == most and score > top:
+                top = score
+                best[k] = j
+        softmax(policy[k], n)
+
+
+def root_values(trees: Trees, games: int) -> NDArray[np.float32]:
+    """Return the searched chance of the player to move at each root [games]: the visit-weighted mean."""
+    values = np.empty(games, np.float32)
+    for k in range(games):
+        edges = slice(trees.first[k, 0], trees.first[k, 0] + trees.count[k, 0])
+        visits = trees.visits[k, edges].sum()
+        mover = trees.states[k, 0, lay.PLAYER] - 1
+        own = trees.value[k, 0, mover]
+        values[k] = (own + trees.total[k, edges].sum()) / (1 + visits)
+    return values
