@@ -12,7 +12,7 @@ from consensus.clock import Clock
 VERSION = 1
 _HEAD = struct.Struct(">BBBqBI")  # array of 3 · version · int64 tag · now_ms · array32 tag · count
 HEAD_BYTES = _HEAD.size
-SLACK_MS = 1000  # how far a stamp may run ahead of the time elapsed since the last one
+SLACK_MS = 1000  # how far a stamp may run ahead of the time elapsed since the first one
 
 
 def encode_entry(now_ms: int, commands: Sequence[bytes]) -> bytes:
@@ -31,12 +31,16 @@ def entry_head(entry: bytes) -> tuple[int, int]:
 
 
 class Stamp:
-    """Times for entries: wall clock, never backwards, never ahead of the last one by more than elapsed time + 1 s."""
+    """Times for entries: wall clock, never backwards, never ahead of the time since this voter's first stamp + 1 s.
+
+    The first stamp is taken from the wall clock as it is: after an outage time must jump to now at once, or leases that
+    are granted meanwhile would end early while stamps catch up.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last_ms = 0
-        self._last_at = clock.monotonic()
+        self._base: tuple[int, float] | None = None
 
     @property
     def last_ms(self) -> int:
@@ -45,14 +49,13 @@ class Stamp:
 
     def seen(self, now_ms: int) -> None:
         """Take note of an entry's time, whoever stamped it."""
-        if now_ms > self._last_ms:
-            self._last_ms, self._last_at = now_ms, self._clock.monotonic()
+        self._last_ms = max(self._last_ms, now_ms)
 
     def next_ms(self) -> int:
         """Return the time for the next entry."""
-        wall = self._clock.wall_ms()
-        if self._last_ms:
-            elapsed_ms = int((self._clock.monotonic() - self._last_at) * 1000)
-            wall = max(self._last_ms, min(wall, self._last_ms + elapsed_ms + SLACK_MS))
-        self.seen(wall)
-        return wall
+        wall, at = self._clock.wall_ms(), self._clock.monotonic()
+        if self._base is None:
+            self._base = (max(wall, self._last_ms), at)
+        bound = self._base[0] + int((at - self._base[1]) * 1000) + SLACK_MS
+        self.seen(min(wall, bound))
+        return self._last_ms
