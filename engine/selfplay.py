@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from engine.data.shards import FORMAT, TARGETS_MAX, Shard, ShardMeta
+from engine.nets.encoder import Floats
 from engine.nets.evaluator import NetEvaluator
 from engine.nets.store import load
 from engine.players.player import HeuristicPlayer, PlayerConfig, legal_of, pick
@@ -64,6 +65,9 @@ class ShardInfo(msgspec.Struct, frozen=True):
     size_bytes: int
     games: int
     positions: int
+    plies: int
+    wins: tuple[int, ...]  # by seat
+    policy_entropy: float  # nats, mean over the targets
 
 
 class SelfplaySummary(msgspec.Struct, frozen=True):
@@ -83,8 +87,9 @@ class Target(msgspec.Struct):
 
     ply: int
     codes: Words
-    probs: np.ndarray
+    probs: Floats
     value: float
+    entropy: float
 
 
 class Running:
@@ -101,7 +106,7 @@ class Running:
 
 
 def temperature_at(spec: SelfplaySpec, decision: int, entropy: float) -> float:
-    """Return the temperature of a game's n-th searched decision; `entropy` is that of its policy, as a share of uniform."""
+    """Return the temperature of a game's n-th decision; `entropy` of its policy is a share of that of a uniform one."""
     start, end = spec.temperature_start, spec.temperature_end
     done = min(1.0, decision / max(1, spec.temperature_plies))
     match spec.temperature:
@@ -228,10 +233,10 @@ class Selfplay:
             entropy = float(-(probs * np.log(probs + 1e-12)).sum())
             self._learn(game, codes[j, :n], probs.astype(np.float32), -1.0, entropy)
 
-    def _learn(self, game: Running, codes: Words, probs: np.ndarray, value: float, entropy: float) -> None:
+    def _learn(self, game: Running, codes: Words, probs: Floats, value: float, entropy: float) -> None:
         order = np.argsort(-probs, kind="stable")[:TARGETS_MAX]
         kept = probs[order] / probs[order].sum()
-        game.targets.append(Target(len(game.codes), codes[order].copy(), kept, value))
+        game.targets.append(Target(len(game.codes), codes[order].copy(), kept, value, entropy))
         self.entropy += entropy
 
     def _finish(self, rows: Words) -> None:
@@ -270,13 +275,17 @@ class Selfplay:
                 [start + t.ply for (game, _), start in zip(games, starts, strict=True) for t in game.targets], np.int64
             ),
             np.array([len(t.codes) for t in targets], np.int32),
-            np.concatenate([t.codes for t in targets] or [np.zeros(0)]).astype(np.int32),
-            np.concatenate([t.probs for t in targets] or [np.zeros(0)]).astype(np.float16),
+            np.concatenate([np.zeros(0, np.int32), *(t.codes for t in targets)]),
+            np.concatenate([np.zeros(0), *(t.probs for t in targets)]).astype(np.float16),
             np.array([t.value for t in targets], np.float16),
             game_seeds(self.spec.seed, self.spec.games)[[game.number for game, _ in games]],
         )
         path, name = shard.save(self.folder)
-        info = ShardInfo(name, path.stat().st_size, len(games), len(targets))
+        firsts = shard.ranks == 1
+        info = ShardInfo(
+            name, path.stat().st_size, len(games), len(targets), int(shard.plies.sum()),
+            tuple(int(n) for n in firsts.sum(0)), sum(t.entropy for t in targets) / max(1, len(targets)),
+        )  # fmt: skip
         self.shards.append(info)
         return path, info
 

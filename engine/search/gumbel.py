@@ -74,7 +74,7 @@ class GumbelSearch:
         logits, values = self.evaluator.evaluate(data, rows.astype(np.int32), trees.codes, trees.counts)
         for k in range(n):
             expand(trees, k, logits[k], values[k])
-        counts = trees.count[:, 0].copy()
+        counts = trees.fan[:, 0].copy()
         trees.gumbel[:] = rng.gumbel(size=trees.gumbel.shape).astype(np.float32) if rng else 0.0
         self._simulate(trees, counts, simulations)
         policy, best = np.zeros((n, g.max_legal), np.float32), np.zeros(n, np.int32)
@@ -86,7 +86,7 @@ class GumbelSearch:
         return Found(legal[np.arange(n), best], policy[:, :width], legal, counts, root_values(trees, n))
 
     def _part(self, n: int) -> Trees:
-        return Trees(*(array[:n] for array in self.trees))
+        return Trees._make(array[:n] for array in self.trees)
 
     def _simulate(self, trees: Trees, counts: Words, simulations: int) -> None:
         tables = {int(c): halving(min(self.considered, int(c)), simulations) for c in np.unique(counts)}

@@ -29,7 +29,7 @@ class Trees(NamedTuple):
     states: Words  # [games, nodes, words]
     value: Floats  # [games, nodes, players] chances by seat, from the net or the result
     first: Words  # [games, nodes] first edge
-    count: Words  # [games, nodes] edges, 0 at an end or an unexpanded leaf
+    fan: Words  # [games, nodes] edges, 0 at an end or an unexpanded leaf
     parent: Words  # [games, nodes]
     via: Words  # [games, nodes] edge of the parent
     nodes: Words  # [games] nodes in use
@@ -56,7 +56,7 @@ def make_trees(where: Geometry, games: int, simulations: int) -> Trees:
         states=np.zeros((games, nodes, g.state_words), i32),
         value=np.zeros((games, nodes, where.players), f32),
         first=np.zeros((games, nodes), i32),
-        count=np.zeros((games, nodes), i32),
+        fan=np.zeros((games, nodes), i32),
         parent=np.full((games, nodes), NO_CHILD, i32),
         via=np.zeros((games, nodes), i32),
         nodes=np.zeros(games, i32),
@@ -101,7 +101,7 @@ def plant(trees: Trees, data: Words, rows: Words, g: Tables) -> None:
         trees.edges[k] = 0
         trees.target[k] = 0
         trees.parent[k, 0] = -1
-        trees.count[k, 0] = 0
+        trees.fan[k, 0] = 0
         trees.states[k, 0] = data[rows[k]]
         trees.counts[k] = legal(trees.states[k, 0], g, trees.codes[k])
 
@@ -122,7 +122,7 @@ def expand(trees: Trees, k: int, logits: Floats, value: Floats) -> None:
         trees.visits[k, e] = 0
         trees.total[k, e] = 0.0
     trees.first[k, node] = start
-    trees.count[k, node] = n
+    trees.fan[k, node] = n
     trees.edges[k] = start + n
 
 
@@ -132,7 +132,7 @@ def completed(trees: Trees, k: int, node: int, visit_scale: float, value_scale: 
 
     An edge without visits takes the mixed value: the node's own, and the policy-weighted mean of visited ones.
     """
-    first, n = trees.first[k, node], trees.count[k, node]
+    first, n = trees.first[k, node], trees.fan[k, node]
     mover = trees.states[k, node, lay.PLAYER] - 1
     top = trees.logit[k, first]
     for j in range(1, n):
@@ -176,7 +176,7 @@ def softmax(x: Floats, n: int) -> None:
 @kernel
 def inner_edge(trees: Trees, k: int, node: int, visit_scale: float, value_scale: float, scratch: Floats) -> int:
     """Choose below the root: visits shall follow the improved policy (Danihelka et al. 2022, §5)."""
-    n = trees.count[k, node]
+    n = trees.fan[k, node]
     completed(trees, k, node, visit_scale, value_scale, scratch)
     softmax(scratch, n)
     first = trees.first[k, node]
@@ -194,7 +194,7 @@ def inner_edge(trees: Trees, k: int, node: int, visit_scale: float, value_scale:
 @kernel
 def root_edge(trees: Trees, k: int, due: int, visit_scale: float, value_scale: float, scratch: Floats) -> int:
     """Choose at the root among the edges that sequential halving is at: those with `due` visits."""
-    n, first = trees.count[k, 0], trees.first[k, 0]
+    n, first = trees.fan[k, 0], trees.first[k, 0]
     completed(trees, k, 0, visit_scale, value_scale, scratch)
     best, best_score = -1, -np.inf
     for j in range(n):
@@ -216,7 +216,7 @@ def descend(
         if child < 0:
             break
         node = child
-        if trees.count[k, node] == 0:
+        if trees.fan[k, node] == 0:
             trees.target[k] = node
             trees.counts[k] = 0
             return
@@ -226,7 +226,7 @@ def descend(
     trees.child[k, edge] = new
     trees.parent[k, new] = node
     trees.via[k, new] = edge
-    trees.count[k, new] = 0
+    trees.fan[k, new] = 0
     s = trees.states[k, new]
     s[:] = trees.states[k, node]
     apply(s, g, int(trees.code[k, edge]))
@@ -277,7 +277,7 @@ def absorb(trees: Trees, due: Words, wanted: Words, logits: Floats, values: Floa
 def conclude(trees: Trees, games: int, visit_scale: float, value_scale: float, policy: Floats, best: Words) -> None:
     """Write the improved policy [games, width] and the chosen edge [games] of each root."""
     for k in range(games):
-        n, first = trees.count[k, 0], trees.first[k, 0]
+        n, first = trees.fan[k, 0], trees.first[k, 0]
         completed(trees, k, 0, visit_scale, value_scale, policy[k])
         most = 0
         for j in range(n):
@@ -295,7 +295,7 @@ def root_values(trees: Trees, games: int) -> NDArray[np.float32]:
     """Return the searched chance of the player to move at each root [games]: the visit-weighted mean."""
     values = np.empty(games, np.float32)
     for k in range(games):
-        edges = slice(trees.first[k, 0], trees.first[k, 0] + trees.count[k, 0])
+        edges = slice(trees.first[k, 0], trees.first[k, 0] + trees.fan[k, 0])
         visits = trees.visits[k, edges].sum()
         mover = trees.states[k, 0, lay.PLAYER] - 1
         own = trees.value[k, 0, mover]

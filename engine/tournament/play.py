@@ -132,9 +132,10 @@ class Match:
         chosen[live[forced]] = legal[forced, 0]
         rows = live[~forced]
         who = table[rows, batch.data[rows, lay.PLAYER] - 1]
-        for player in np.unique(who):
-            mine = rows[who == player]
-            chosen[mine] = self.players[int(player)].choose(batch.data, mine, rng)
+        for number, player in enumerate(self.players):
+            mine = rows[who == number]
+            if len(mine):
+                chosen[mine] = player.choose(batch.data, mine, rng)
         return chosen
 
     def _played(self, state: Words, seats: tuple[int, ...], of: _Set, codes: list[int]) -> PlayedGame:

@@ -258,7 +258,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     on_checkpoint: Callable[[Path, int], None] = lambda *_: None,
 ) -> TrainSummary:
-    """Train; writes `model.safetensors`, `model.json` and `curves.png` in `out_dir`. Raises Stopped when asked to stop."""
+    """Train; writes `model.safetensors`, `model.json` and `curves.png` in `out_dir`. Raises Stopped when told to."""
     begun = time.monotonic()
     notes: list[str] = []
     window = load_window(shards, spec.heldout, spec.seed, notes.append)

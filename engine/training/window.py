@@ -38,7 +38,7 @@ class Window(NamedTuple):
     where: Geometry
     states: Words
     game: NDArray[np.int64]  # [positions]
-    count: Words
+    size: Words  # [positions] entries of the policy target
     start: NDArray[np.int64]  # [positions] first entry of the policy target
     code: Words
     prob: Floats
@@ -50,7 +50,7 @@ class Window(NamedTuple):
 def load_window(
     paths: Sequence[Path], heldout: float, seed: int, report: Callable[[str], None] = lambda _: None
 ) -> Window:
-    """Read shards; a shard that is corrupt or against the rules is left out and reported. Raises ShardError for none."""
+    """Read shards; one that is corrupt or against the rules is left out and reported. Raises ShardError for none."""
     shards: list[tuple[Shard, Words, Words]] = []
     for path in paths:
         try:
@@ -93,10 +93,11 @@ def _aligned(window: Window, picked: NDArray[np.int64], codes: Words, counts: Wo
     for j, index in enumerate(picked):
         n = counts[j]
         order = np.argsort(codes[j, :n])
-        entries = slice(window.start[index], window.start[index] + window.count[index])
+        entries = slice(window.start[index], window.start[index] + window.size[index])
         at = order[np.searchsorted(codes[j, :n][order], window.code[entries])]
         policy[j, at] = window.prob[entries]
-    return policy / policy.sum(1, keepdims=True)
+    policy /= policy.sum(1, keepdims=True)
+    return policy
 
 
 def _relative(values: np.ndarray, movers: Words) -> np.ndarray:
@@ -173,7 +174,7 @@ def make_batch(window: Window, picked: NDArray[np.int64], rng: np.random.Generat
         np.arange(codes.shape[1])[None, :] < counts[:, None],
         policy,
         ranks.argmin(1),
-        (players - ranks) / (players - 1),
+        ((players - ranks) / (players - 1)).astype(np.float32),
         owner,
         np.concatenate([territory, rings], 1).astype(np.float32),
     )

@@ -41,13 +41,21 @@ def rules_version() -> str:
     return str(load("rules").RULES_VERSION)
 
 
-def player(context: Context, spec: PlayerSpec, board: str, players: int, variant: str, seed: int) -> Any:
+def player(context: Context, spec: PlayerSpec, board: str, players: int, variant: str) -> Any:
     """Make a player of the engine, with its weights fetched."""
-    module = load("players")
-    config = module.PlayerConfig(
+    where = load("rules.geometry").geometry(board, players, variant)
+    module = load("players.player")
+    try:
+        return module.make(player_config(spec), where, weights(context, spec.model), context.device)
+    except (ValueError, load("nets.store").ModelError) as error:
+        raise JobError("player.unusable", f"player {spec.key} cannot be made: {error}") from error
+
+
+def player_config(spec: PlayerSpec) -> Any:
+    """Return the engine's description of a player."""
+    return load("players.player").PlayerConfig(
         kind=spec.kind, simulations=spec.simulations, depth=spec.depth, temperature=spec.temperature_milli / 1000
     )
-    return module.make(config, board, players, variant, weights(context, spec.model), seed, context.threads)
 
 
 def weights(context: Context, sha256: str) -> Path | None:

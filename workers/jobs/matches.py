@@ -19,6 +19,7 @@ from workqueue.schema import (
     TournamentPayload,
     config_key,
 )
+from workqueue.sequential import Observed, Verdict, judge, points_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,37 +29,31 @@ if TYPE_CHECKING:
     Payload = TournamentPayload | GauntletPayload | EvaluatePayload
 
 
+SIDE_BY_SIDE = 32  # games between two looks at the test and at whether to stop
+
+
 def tournament(context: Context, payload: TournamentPayload) -> MatchesResult:
     """Games among all entrants."""
-    return _run(context, payload, payload.entrants, payload.games, {"format": payload.format})
+    return _run(context, payload, payload.entrants, payload.games, payload.format)
 
 
 def gauntlet(context: Context, payload: GauntletPayload) -> MatchesResult:
     """Games of the candidate against each baseline."""
     entrants = (payload.candidate, *payload.baselines)
-    return _run(context, payload, entrants, payload.games * len(payload.baselines), {"format": "gauntlet"})
+    return _run(context, payload, entrants, payload.games * len(payload.baselines), "gauntlet")
 
 
 def evaluate(context: Context, payload: EvaluatePayload) -> MatchesResult:
     """A match that ends as soon as the sequential test decides."""
-    test = {
-        "format": "sequential",
-        "elo0": payload.elo0_milli / 1000,
-        "elo1": payload.elo1_milli / 1000,
-        "alpha": payload.alpha_milli / 1000,
-        "beta": payload.beta_milli / 1000,
-    }
-    return _run(context, payload, (payload.candidate, payload.champion), payload.games_max, test)
+    return _run(context, payload, (payload.candidate, payload.champion), payload.games_max, "gauntlet")
 
 
-def _run(
-    context: Context, payload: Payload, entrants: Sequence[PlayerSpec], games: int, more: dict[str, Any]
-) -> MatchesResult:
+def _run(context: Context, payload: Payload, entrants: Sequence[PlayerSpec], games: int, form: str) -> MatchesResult:
     engine.begin(context, payload.rules_version)
     if len({entrant.key for entrant in entrants}) < 2:
         raise JobError("match.one_player", "a match needs two different players")
     start = time.monotonic()
-    module = engine.load("tournament")
+    module = engine.load("tournament.play")
     spec = module.MatchSpec(
         board=payload.board,
         players=payload.players,
@@ -66,21 +61,26 @@ def _run(
         games=games,
         seed=payload.seed,
         opening_plies=payload.opening_plies,
-        **more,
+        format=form,
+        job=context.job,
     )
-    made = [
-        engine.player(context, entrant, payload.board, payload.players, payload.variant, payload.seed + index)
-        for index, entrant in enumerate(entrants)
-    ]
-    played = module.play(spec, made, progress=engine.tell(context), should_stop=context.should_stop)
-    if context.should_stop() and len(played) < games and more["format"] != "sequential":
+    made = [engine.player(context, entrant, payload.board, payload.players, payload.variant) for entrant in entrants]
+    keys = [entrant.key for entrant in entrants]
+
+    def enough(played: Sequence[Any]) -> bool:
+        return context.should_stop() or _test(payload, keys, played).verdict != "undecided"
+
+    played = module.play(spec, made, keys, progress=engine.tell(context), should_stop=enough, side_by_side=SIDE_BY_SIDE)
+    verdict = _test(payload, keys, played)
+    if context.should_stop() and len(played) < games and verdict.verdict == "undecided":
         raise Stopped
     if not played:
-        raise Stopped if context.should_stop() else JobError("match.no_games", "no game was played")
+        raise JobError("match.no_games", "no game was played")
     record = _store_records(context, played)
     results = tuple(_game(payload, entrants, game, record, index) for index, game in enumerate(played))
-    verdict, llr = _judge(payload, entrants, results)
-    return MatchesResult(results, engine.milli(time.monotonic() - start), engine.rules_version(), verdict, llr)
+    said = verdict.verdict if isinstance(payload, EvaluatePayload) else ""
+    seconds = engine.milli(time.monotonic() - start)
+    return MatchesResult(results, seconds, engine.rules_version(), said, engine.milli(verdict.llr))
 
 
 def _store_records(context: Context, played: Sequence[Any]) -> str:
@@ -106,18 +106,21 @@ def _game(payload: Payload, entrants: Sequence[PlayerSpec], game: Any, record: s
     )
 
 
-def _judge(payload: Payload, entrants: Sequence[PlayerSpec], results: Sequence[GameResult]) -> tuple[str, int]:
-    """The sequential test's verdict and log-likelihood ratio, for evaluate jobs."""
+def _test(payload: Payload, keys: Sequence[str], played: Sequence[Any]) -> Verdict:
+    """The sequential test of an evaluate job; any other job is never decided early."""
     if not isinstance(payload, EvaluatePayload):
-        return "", 0
-    verdict = engine.load("rating").judge(
-        [(game.opening, game.seats.index(entrants[0].key), game.ranks) for game in results],
+        return judge((), payload.players)
+    games = [
+        Observed(game.opening, points_of(keys[0], [keys[seat] for seat in game.seats], game.ranks)) for game in played
+    ]
+    return judge(
+        games,
+        payload.players,
         elo0=payload.elo0_milli / 1000,
         elo1=payload.elo1_milli / 1000,
         alpha=payload.alpha_milli / 1000,
         beta=payload.beta_milli / 1000,
     )
-    return str(verdict.verdict), engine.milli(verdict.llr)
 
 
 TOURNAMENT = Kind(TournamentPayload, MatchesResult, tournament)

@@ -78,6 +78,8 @@ def _play(context: Context, payload: SelfplayPayload, played: Played, should_sto
     module.play(
         _spec(context, payload, played, module),
         context.work,
+        weights=engine.weights(context, payload.player.model),
+        device=context.device,
         progress=engine.tell(context),
         should_stop=should_stop,
         on_shard=keep,
@@ -86,21 +88,16 @@ def _play(context: Context, payload: SelfplayPayload, played: Played, should_sto
 
 def _spec(context: Context, payload: SelfplayPayload, played: Played, module: Any) -> Any:
     """A later attempt plays other games: its seed follows from how many are stored."""
-    player = payload.player
     return module.SelfplaySpec(
         board=payload.board,
         players=payload.players,
         variant=payload.variant,
-        player=engine.load("players").PlayerConfig(
-            kind=player.kind,
-            simulations=player.simulations,
-            depth=player.depth,
-            temperature=player.temperature_milli / 1000,
-        ),
-        weights=engine.weights(context, player.model),
+        player=engine.player_config(payload.player),
+        player_key=payload.player.key,
+        job=context.job,
         games=payload.games - played.games,
         seed=payload.seed + played.games,
-        simulations_fast=payload.simulations_fast,
+        simulations_fast=payload.simulations_fast or 8,
         full_share=payload.full_share_milli / 1000,
         temperature=payload.temperature,
         temperature_start=payload.temperature_start_milli / 1000,
@@ -110,8 +107,6 @@ def _spec(context: Context, payload: SelfplayPayload, played: Played, module: An
         resign=payload.resign_milli / 1000,
         shard_seconds=payload.shard_seconds,
         batch_games=payload.batch_games,
-        threads=context.threads,
-        device=context.device,
     )
 
 

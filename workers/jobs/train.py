@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,8 +12,6 @@ from workers.jobs.context import JobError, Stopped
 from workqueue.schema import TrainPayload, TrainResult
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from workers.jobs.context import Context
 
 
@@ -39,8 +38,22 @@ def run(context: Context, payload: TrainPayload) -> TrainResult:
         ref = context.publish(path, "checkpoint")
         context.checkpoint({"checkpoint": ref.sha256, "step": step})
 
-    summary = engine.load("training").train(
-        _spec(context, payload),
+    module = engine.load("training.train")
+    try:
+        summary = _train(context, payload, module, shards, reached, keep)
+    except module.Stopped as stopped:
+        keep(stopped.checkpoint, stopped.step)
+        raise Stopped from stopped
+    except (engine.load("data.shards").ShardError, engine.load("nets.store").ModelError, ValueError) as error:
+        raise JobError("train.unusable", f"the training cannot go on: {error}") from error
+    return _result(context, payload, summary)
+
+
+def _train(
+    context: Context, payload: TrainPayload, module: Any, shards: list[Path], reached: Reached, keep: Any
+) -> Any:
+    return module.train(
+        _spec(payload, module),
         shards,
         context.work,
         parent=engine.weights(context, payload.parent),
@@ -48,34 +61,30 @@ def run(context: Context, payload: TrainPayload) -> TrainResult:
         progress=engine.tell(context),
         should_stop=context.should_stop,
         on_checkpoint=keep,
+        device=context.device,
     )
-    if summary.steps < payload.steps:
-        raise Stopped
-    return _result(context, payload, summary)
 
 
-def _spec(context: Context, payload: TrainPayload) -> Any:
-    return engine.load("training").TrainSpec(
+def _spec(payload: TrainPayload, module: Any) -> Any:
+    return module.TrainSpec(
         board=payload.board,
         players=payload.players,
         variant=payload.variant,
         steps=payload.steps,
         seed=payload.seed,
         size=payload.size,
-        parent_config=payload.parent_config,
+        parents=(payload.parent,) if payload.parent else (),
         batch_size=payload.batch_size,
         learning_rate=payload.learning_rate_micro / 1_000_000,
         checkpoint_steps=payload.checkpoint_steps,
         heldout=payload.heldout_milli / 1000,
-        threads=context.threads,
-        device=context.device,
     )
 
 
 def _result(context: Context, payload: TrainPayload, summary: Any) -> TrainResult:
-    manifest = msgspec.json.decode(summary.manifest.read_bytes())
-    curves = context.publish(summary.curves, "curves").sha256 if summary.curves else ""
-    model = context.publish(summary.weights, "weights")
+    manifest: dict[str, object] = msgspec.to_builtins(summary.manifest)
+    curves = context.publish(Path(summary.curves), "curves").sha256
+    model = context.publish(Path(summary.path), "weights")
     return TrainResult(
         model=model.sha256,
         size_bytes=model.size_bytes,

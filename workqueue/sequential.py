@@ -1,0 +1,78 @@
+"""The sequential test of a candidate against the champion, on sets of games that share an opening.
+
+Every seating of an opening is played, and the mean of the candidate's points over the set is one observation: the luck
+of opening and seat cancels within it (for pairs this is the pentanomial model of chess engine testing). The generalised
+sequential probability ratio test compares the hypotheses that the candidate is `elo0` or `elo1` stronger, by the normal
+approximation of the log-likelihood ratio with the variance that was observed (Van den Bergh, GSPRT; Wald 1945 for the
+bounds). Computed where decisions are made, never in the state machine, which only checks what was decided.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+SETS_MIN = 8  # below that the variance is a guess
+VARIANCE_MIN = 0.01
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Where the test stands: "accept", "reject" or "undecided"."""
+
+    verdict: str
+    llr: float
+    lower: float
+    upper: float
+    sets: int
+    mean: float
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """One finished game as the test sees it."""
+
+    opening: str
+    points: float  # of the candidate: 1 for winning, shared when first place is shared
+
+
+def points_of(candidate: str, seats: Sequence[str], ranks: Sequence[int]) -> float:
+    """Return the candidate's share of first place."""
+    first = [seat for seat, rank in zip(seats, ranks, strict=True) if rank == 1]
+    return first.count(candidate) / len(first)
+
+
+def share(elo: float, players: int) -> float:
+    """Return the points that one player `elo` above its equal opponents expects (Plackett-Luce for the first place)."""
+    strength = 10 ** (elo / 400)
+    return strength / (strength + players - 1)
+
+
+def judge(
+    games: Iterable[Observed],
+    players: int,
+    *,
+    elo0: float = 0.0,
+    elo1: float = 50.0,
+    alpha: float = 0.05,
+    beta: float = 0.05,
+) -> Verdict:
+    """Return the verdict of the complete sets among `games`."""
+    sets: dict[str, list[float]] = defaultdict(list)
+    for game in games:
+        sets[game.opening].append(game.points)
+    scores = [sum(points) / players for points in sets.values() if len(points) == players]
+    lower, upper = math.log(beta / (1 - alpha)), math.log((1 - beta) / alpha)
+    n = len(scores)
+    if n == 0:
+        return Verdict("undecided", 0.0, lower, upper, 0, 0.0)
+    mean = sum(scores) / n
+    variance = max(VARIANCE_MIN, sum((score - mean) ** 2 for score in scores) / max(1, n - 1))
+    s0, s1 = share(elo0, players), share(elo1, players)
+    llr = n * (s1 - s0) * (2 * mean - s0 - s1) / (2 * variance)
+    if n < SETS_MIN:
+        verdict = "undecided"
+    else:
+        verdict = "accept" if llr >= upper else "reject" if llr <= lower else "undecided"
+    return Verdict(verdict, llr, lower, upper, n, mean)
