@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,11 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command, None when there is none of that name."""
         if cmd_name not in COMMANDS:
-            return None
+            if ctx.resilient_parsing:
+                return None
+            close = difflib.get_close_matches(cmd_name, COMMANDS, n=3)
+            hint = f"did you mean {', '.join(close)}?" if close else "`rift --help` lists what there is"
+            raise typer.BadParameter(f"there is no command {cmd_name!r}; {hint}")
         where, text = COMMANDS[cmd_name]
         if ctx.resilient_parsing or not _is_called(cmd_name):
             return typer.main.get_command(_placeholder(cmd_name, text))

@@ -35,7 +35,7 @@ def members(as_json: AsJson = False) -> None:
         show_json(found)
         return
     columns = list(found[0]) if found else ["id"]
-    show_table("members", columns, ((member[name] for name in columns) for member in found))
+    show_table("members", columns, ([member[name] for name in columns] for member in found))
 
 
 @app.command("leader-transfer")

@@ -26,6 +26,7 @@ from workqueue.cli.context import (
 
 app = typer.Typer(help="List, compare, promote and roll back models.", no_args_is_help=True)
 Sha = Annotated[str, typer.Argument(help="SHA-256 of a model, or at least six of its first digits.")]
+Why = Annotated[str, typer.Option("--reason", help="Why; kept in the audit.")]
 Expected = Annotated[str, typer.Option("--if-champion", help="Only while this model is champion.")]
 _PREFIX_MIN = 6
 
@@ -113,7 +114,7 @@ def promote(
 @app.command()
 def rollback(
     config: Annotated[str, typer.Argument(help="As square8_2p.")],
-    reason: Annotated[str, typer.Option(help="Why; kept in the audit.")],
+    reason: Why,
     if_champion: Expected = "",
     as_json: AsJson = False,
 ) -> None:
@@ -129,7 +130,7 @@ def rollback(
 
 
 @app.command()
-def reject(model: Sha, reason: Annotated[str, typer.Option(help="Why; kept in the audit.")], as_json: AsJson = False) -> None:
+def reject(model: Sha, reason: Why, as_json: AsJson = False) -> None:
     """Mark a candidate as rejected."""
     from workqueue.machine.commands import Evidence, RejectModel
 
