@@ -1,0 +1,1 @@
+"""The commands of `rift`: one file a group."""
