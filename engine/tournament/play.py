@@ -121,7 +121,7 @@ class Match:
                 break
             chosen_codes = self._choose(batch, live, table, rng)
             batch.apply(chosen_codes)
-            for k in live:
+            for k in live.tolist():
                 codes[k].append(int(chosen_codes[k]))
         return [self._played(batch.data[k], seats[k], sets[k], codes[k]) for k in range(len(seats))]
 
