@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import shutil
 import signal
 import socket
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 READY_S = 120.0
 WORKER_STOP_S = 40.0
 VOTER_STOP_S = 30.0
+STEADY_S = 10.0  # a process that lived for so long did not die at its start
+RESTART_S = 1.0
 SPACE_MIN_BYTES = 1 << 30
 _PERIOD_S = 1.0
 _HEADLESS_PERIOD_S = 5.0
@@ -47,7 +50,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Child:
-    """A process with its log file."""
+    """A process with its log file; one that has run for a while and dies is started again."""
 
     def __init__(self, name: str, arguments: list[str], log: Path, stop_s: float) -> None:
         self.name = name
@@ -65,9 +68,17 @@ class Child:
             )
 
     async def watch(self) -> None:
-        """Wait for its end, which is a failure; raises ProcessFailure with its last words."""
-        assert self._process
-        code = await self._process.wait()
+        """Start it again when it dies; raises ProcessFailure with its last words when it dies at its start."""
+        while True:
+            started = asyncio.get_running_loop().time()
+            assert self._process
+            code = await self._process.wait()
+            if asyncio.get_running_loop().time() - started < STEADY_S:
+                self._fail(code)
+            await asyncio.sleep(RESTART_S)
+            await self.start()
+
+    def _fail(self, code: int) -> None:
         words = [text for text in self._log.read_text(errors="replace").splitlines() if not text.startswith("{")]
         last = f": {words[-1]}" if words else ""
         raise ProcessFailure(f"{self.name} ended with code {code}{last} (log: {self._log})", code if code > 0 else 1)
@@ -149,12 +160,14 @@ def voters_of(data: Path, settings: ClusterSettings) -> list[Child]:
 
 def workers_of(data: Path, settings: ClusterSettings, count: int) -> list[Child]:
     """Return the workers' processes; they share the machine's processors."""
+    slots = max(1, (os.cpu_count() or 1) // max(1, count))
     joins = [part for voter in settings.voters for part in ("--join", voter.http)]
     found = []
     for n in range(1, count + 1):
         arguments = [
             "workers.cli", *joins, "--token-file", str(data / "secrets/worker.token"), "--ca", str(data / settings.ca),
             "--data", str(data / f"workers/worker-{n}"), "--id", f"worker-{n}",
+            "--slots", str(slots), "--threads", "1",
         ]  # fmt: skip
         found.append(Child(f"worker-{n}", arguments, data / f"logs/worker-{n}.log", WORKER_STOP_S))
     return found

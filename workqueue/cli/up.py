@@ -31,11 +31,35 @@ def up(
     from workqueue.local import Plan, main
 
     try:
-        tree = tree_of(settings or []) | {"configs": [f"{board}_{players}p"]}
+        tree = merged(SMALL, tree_of(settings or []))
+        tree.setdefault("configs", [f"{board}_{players}p"])
         loop = convert(LoopSettings, tree, "--settings")
     except AppError as error:
         fail(str(error), USAGE)
     raise typer.Exit(main(Plan(data, voters, workers, base_port, loop, headless, stop_after_champion)))
+
+
+# What suits one machine without an accelerator: a small net and short jobs, a first champion within minutes.
+SMALL: dict[str, Any] = {
+    "selfplay": {
+        "games_per_job": 60,
+        "simulations_full": 24,
+        "simulations_fast": 6,
+        "bootstrap_games": 600,
+    },
+    "train": {"size": "32x4", "steps": 400, "learning_rate_micro": 2000, "games_new_min": 300, "window_games_min": 600},
+    "gate": {"floor_games": 60, "games_max": 200, "simulations": 16},
+    "ladder_games": 24,
+}
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay one tree over another."""
+    both = dict(base)
+    for key, value in over.items():
+        below = both.get(key)
+        both[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return both
 
 
 def tree_of(pairs: list[str]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def selfplay(view: ConfigView, settings: LoopSettings, room: int, stamp: int) ->
     if not view.champion:
         missing = settings.selfplay.bootstrap_games - view.games - live * per_job
         wanted = min(wanted, -(-missing // per_job)) if missing > 0 else 0
-        if view.games >= settings.selfplay.bootstrap_games and not view.candidates and not view.live.get("train"):
+        if view.trainings and not view.candidates and not view.live.get("train"):
             # The first candidates were rejected: more games, then another training.
             wanted = max(wanted, room - live)
     board, players = parts(view.config)
