@@ -58,10 +58,10 @@ class Ledger:
         last = self.answered.get(command.client)
         if last is not None and command.seq <= last[0]:
             return last[1] if command.seq == last[0] else None
+        outcome: bytes | None = None
         match command.op:
             case "put":
                 self.values[command.key] = command.value
-                outcome = None
             case "get":
                 outcome = self.values.get(command.key)
             case "add":

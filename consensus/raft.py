@@ -231,7 +231,7 @@ class Raft(SyncObj):  # type: ignore[misc]
     @property
     def leader_id(self) -> str | None:
         """The last known leader."""
-        leader = self._SyncObj__raftLeader
+        leader: Node | None = self._SyncObj__raftLeader
         return None if leader is None else str(leader.id)
 
     @property
@@ -265,7 +265,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         if not self.is_leader:
             return now - self._heard_at
         heard = sorted((self._SyncObj__lastResponseTime[Voter(p)] for p in self.peers), reverse=True)
-        return now - min([now, *heard[: self.majority - 1]])
+        return float(now - min([now, *heard[: self.majority - 1]]))
 
     def wake_at(self) -> float:
         """Return the time at which a tick is next needed, if nothing happens before."""
@@ -294,7 +294,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         if self.snapshots is not None:
             self.snapshots.forget(node_id)
 
-    def receive(self, node_id: str, message: m.Message) -> None:
+    def receive(self, node_id: str, message: m.Message) -> None:  # noqa: C901  one case a message
         """Act on a message of another voter."""
         match message:
             case m.Append():
@@ -353,7 +353,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         self._SyncObj__sendAppendEntries()
 
     def confirm(self, done: Confirmation) -> None:
-        """Ask a majority whether this still is the leader: done(ok=True) if it was when asked (Raft §6.4, ReadIndex)."""
+        """Ask a majority whether this still is the leader: done(ok=True) if it was when asked (Raft §6.4)."""
         if not self.leads_its_term:
             done(ok=False)
         elif not self.peers:
@@ -494,9 +494,9 @@ class Raft(SyncObj):  # type: ignore[misc]
         if index > self.commit_index and self.journal.term_at(index) == self.term:
             self.journal.sync()
             self._SyncObj__raftCommitIndex = index
-            self._SyncObj__newAppendEntriesTime = min(
-                self._SyncObj__newAppendEntriesTime, self._clock.monotonic() + COMMIT_NOTICE_S
-            )
+            soon = self._clock.monotonic() + COMMIT_NOTICE_S
+            due: float = self._SyncObj__newAppendEntriesTime
+            self._SyncObj__newAppendEntriesTime = min(due, soon)
 
     def _SyncObj__sendAppendEntries(self) -> None:
         now = self._clock.monotonic()

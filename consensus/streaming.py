@@ -131,7 +131,7 @@ class SnapshotFlow:
         self._forced = False
         self._last_bytes = self._raft.journal.total_bytes
         if self._raft.applied_index <= self._last_index:
-            self.on_finished(True)  # the newest snapshot holds all there is
+            self.on_finished(True)  # noqa: FBT003  the newest snapshot holds all there is
             return
         self._last_index = self._raft.applied_index
         self._raft.journal.rotate()
@@ -159,7 +159,7 @@ class SnapshotFlow:
             self._child.kill()
             self._child = self._child_head = None
             self._storage.remove(WRITING)
-            self.on_finished(False)
+            self.on_finished(False)  # noqa: FBT003  whether it was written
 
     # ---- sending
 

@@ -220,7 +220,7 @@ class Training:
 
         with safe_open(path, "pt") as file:
             numbers: dict[str, Any] = json.loads(file.metadata()["run"])
-        if numbers["spec"] != msgspec.to_builtins(self.spec):
+        if msgspec.convert(numbers["spec"], TrainSpec) != self.spec:
             raise ValueError("the checkpoint is of a run with other settings")
         tensors = load_file(path)
         self.net.load_state_dict({k.removeprefix("net/"): v for k, v in tensors.items() if k.startswith("net/")})
