@@ -164,6 +164,8 @@ class _NoPoller:
 class Raft(SyncObj):  # type: ignore[misc]
     """One voter's Raft; `receive` and `tick` drive it, `flush` must follow both before control returns to the loop."""
 
+    _SyncObj__newAppendEntriesTime: float
+
     def __init__(
         self,
         node_id: str,
@@ -495,8 +497,7 @@ class Raft(SyncObj):  # type: ignore[misc]
             self.journal.sync()
             self._SyncObj__raftCommitIndex = index
             soon = self._clock.monotonic() + COMMIT_NOTICE_S
-            due: float = self._SyncObj__newAppendEntriesTime
-            self._SyncObj__newAppendEntriesTime = min(due, soon)
+            self._SyncObj__newAppendEntriesTime = min(self._SyncObj__newAppendEntriesTime, soon)
 
     def _SyncObj__sendAppendEntries(self) -> None:
         now = self._clock.monotonic()
