@@ -53,7 +53,8 @@ def page(document: dict[str, Any], url: str = "") -> Group:
         f"voters {up}/{len(consensus['voters'])}",
         style="bold" if consensus["ready"] else "bold red",
     )
-    parts: list[Any] = [head, _queue(state["jobs"]), _running(state["running"]), _workers(state["workers"])]
+    members = Text("  ".join(f"{v['id']} {'up' if v['reachable'] else 'DOWN'}" for v in consensus["voters"]))
+    parts: list[Any] = [head, members, _queue(state["jobs"]), _running(state["running"]), _workers(state["workers"])]
     parts += [_configs(state["configs"]), *(_elo(name, rows) for name, rows in state["elo"].items())]
     parts += [Text(f"alert {a['name']} {a['key']}: {a['detail']}", style="red") for a in state["alerts"]]
     parts += [Text(f"halted {h['scope']}: {h['reason']}", style="yellow") for h in state["halts"]]
@@ -78,11 +79,26 @@ def _queue(jobs: dict[str, dict[str, int]]) -> Table:
 
 
 def _running(rows: Sequence[dict[str, Any]]) -> Table:
-    table = _table("running", ("job", "kind", "config", "worker", "progress"))
+    table = _table(f"running, {games_a_second(rows):.1f} games/s", ("job", "kind", "config", "worker", "progress", ""))
     for row in rows[:_RUNNING_MAX]:
         bar = ProgressBar(total=1.0, completed=share_done(row["progress"]), width=24)
-        table.add_row(row["id"], row["kind"], row["config"], row["worker"], bar)
+        table.add_row(row["id"], row["kind"], row["config"], row["worker"], bar, counters(row["progress"]))
     return table
+
+
+def counters(progress: object) -> str:
+    """Return what a job reports, in a few words."""
+    if not isinstance(progress, dict):
+        return ""
+    shown = [f"{progress['done']}/{progress['total']}"] if {"done", "total"} <= progress.keys() else []
+    shown += [f"{name} {progress[name]}" for name in ("games_s", "loss", "policy", "value") if name in progress]
+    return "  ".join(shown)
+
+
+def games_a_second(rows: Sequence[dict[str, Any]]) -> float:
+    """Return the games a second of all self-play jobs that run."""
+    rates = [row["progress"].get("games_s", 0) for row in rows if isinstance(row["progress"], dict)]
+    return float(sum(rate for rate in rates if isinstance(rate, int | float)))
 
 
 def _workers(rows: Sequence[dict[str, Any]]) -> Table:

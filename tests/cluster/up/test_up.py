@@ -1,0 +1,141 @@
+"""The main job on one machine: from an empty folder to a champion, while its leader and a worker are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
+
+SHORT = (
+    "selfplay.games_per_job=15",
+    "selfplay.bootstrap_games=60",
+    "selfplay.simulations_full=4",
+    "selfplay.simulations_fast=2",
+    "train.size=8x1",
+    "train.steps=40",
+    "train.batch_size=64",
+    "train.window_games_min=60",
+    "train.games_new_min=30",
+    "gate.floor_games=8",
+    "gate.simulations=2",
+    "gate.bootstrap_random_milli=[0,0,0]",
+    "gate.games_max=32",
+    "ladder_games=6",
+)
+
+
+def free_base() -> int:
+    """Return a base port whose neighbours, ten apart, are free."""
+    for base in range(29000, 31000, 100):
+        try:
+            for port in (base + 10 * voter + k for voter in range(3) for k in range(3)):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return base
+    raise RuntimeError("no free ports")
+
+
+class Up:
+    """A running `rift up`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = folder / "data"
+        self.log = folder / "up.log"
+        self.base = free_base()
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        settings = [part for pair in SHORT for part in ("--settings", pair)]
+        command = [sys.executable, "-m", "rift", "up", "--voters", "3", "--workers", "2", "--headless"]
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [*command, "--data", str(self.data), "--base-port", str(self.base), *settings], stdout=log, stderr=log
+            )
+
+    def rift(self, *arguments: str) -> Any:
+        """Return what a command prints as JSON, None when the cluster does not answer."""
+        environment = {**os.environ, "RIFT_CONTEXT": str(self.data / "context.yaml")}
+        done = subprocess.run(
+            [sys.executable, "-m", "rift", *arguments, "--json"], capture_output=True, env=environment, cwd=self.data.parent,
+            check=False, timeout=60,
+        )  # fmt: skip
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def until(self, what: str, look: Callable[[], Any], seconds: float) -> Any:
+        """Return the first true answer of `look`."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"rift up ended early:\n{self.log.read_text()[-3000:]}")
+            if found := look():
+                return found
+            time.sleep(1)
+        raise AssertionError(f"no {what} within {seconds} s:\n{self.log.read_text()[-3000:]}")
+
+    def kill(self, marker: str) -> None:
+        """Kill -9 a child and everything it started."""
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # zombies included: one that ended on its own
+                if marker in " ".join(child.cmdline()):
+                    for below in (*child.children(recursive=True), child):
+                        with contextlib.suppress(psutil.NoSuchProcess):
+                            below.kill()
+                    return
+        raise AssertionError(f"no child runs {marker}")
+
+    def stop(self) -> int:
+        """Stop as Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(90)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    running = Up(tmp_path)
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+
+
+def test_from_nothing_to_a_champion_through_failures(up: Up) -> None:
+    """No job is lost, none is completed twice, and the champion's evidence is in the log."""
+    status = up.until("worker", lambda: (s := up.rift("status")) and s["state"]["workers"] and s, 120)
+    up.until("running job", lambda: (s := up.rift("status")) and s["state"]["running"], 60)
+    up.kill(f"{status['consensus']['leader']}.yaml")
+    up.kill("worker-1")
+    status = up.until("champion", lambda: (s := up.rift("status")) and s["state"]["configs"][0]["champion"] and s, 240)
+    assert status["consensus"]["term"] >= 2, "another leader was elected"
+    champion = status["state"]["configs"][0]["champion"]
+    evidence = up.rift("model", "show", champion)["evidence"]
+    assert evidence["rule"] == "bootstrap"
+    games = evidence["match_ids"]
+    assert len(games) == len(set(games)) >= 16
+
+    events = up.rift("events")
+    ended = Counter(event["subject"] for event in events if event["name"] == "job.completed")
+    assert ended
+    assert max(ended.values()) == 1, "a job was completed twice"
+    jobs = up.rift("queue", "ls", "--limit", "1000")["jobs"]
+    assert {job["state"] for job in jobs} <= {"available", "running", "completed", "scheduled", "retryable"}
+    assert set(ended) <= {job["id"] for job in jobs}, "a completed job is gone"
+    assert up.stop() == 0
+
+    up.process = up._start()  # and it goes on where it was
+    again = up.until("restart", lambda: (s := up.rift("status")) and s["state"]["configs"][0]["champion"] and s, 120)
+    assert again["state"]["configs"][0]["games"] >= status["state"]["configs"][0]["games"]
