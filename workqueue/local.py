@@ -68,12 +68,12 @@ class Child:
             )
 
     async def watch(self) -> None:
-        """Start it again when it dies; raises ProcessFailure with its last words when it dies at its start."""
+        """Start it again when it was killed; raises ProcessFailure with its last words when it gave up at its start."""
         while True:
             started = asyncio.get_running_loop().time()
             assert self._process
             code = await self._process.wait()
-            if asyncio.get_running_loop().time() - started < STEADY_S:
+            if code >= 0 and asyncio.get_running_loop().time() - started < STEADY_S:
                 self._fail(code)
             await asyncio.sleep(RESTART_S)
             await self.start()

@@ -69,13 +69,22 @@ class Up:
             )
 
     def rift(self, *arguments: str) -> Any:
-        """Return what a command prints as JSON, None when the cluster does not answer."""
+        """Return what a command prints as JSON (a stream as a list), None when the cluster does not answer."""
         environment = {**os.environ, "RIFT_CONTEXT": str(self.data / "context.yaml")}
         done = subprocess.run(
-            [sys.executable, "-m", "rift", *arguments, "--json"], capture_output=True, env=environment, cwd=self.data.parent,
-            check=False, timeout=60,
-        )  # fmt: skip
-        return json.loads(done.stdout) if done.returncode == 0 else None
+            [sys.executable, "-m", "rift", *arguments, "--json"],
+            capture_output=True,
+            env=environment,
+            cwd=self.data.parent,
+            check=False,
+            timeout=60,
+        )
+        if done.returncode:
+            return None
+        try:
+            return json.loads(done.stdout)
+        except json.JSONDecodeError:  # a stream: one document a line
+            return [json.loads(line) for line in done.stdout.splitlines()]
 
     def until(self, what: str, look: Callable[[], Any], seconds: float) -> Any:
         """Return the first true answer of `look`."""
