@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from driver import KINDS, Driver, raw
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
