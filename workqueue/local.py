@@ -246,7 +246,7 @@ async def _show(plan: Plan, client: Client, settings: ClusterSettings, out: Text
     with contextlib.ExitStack() as stack:
         show: Callable[[dict[str, Any]], None]
         if plan.headless:
-            out.write(f"running: {url}/status\n")
+            out.write(f"running: {url}/dashboard\n")
 
             def show(document: dict[str, Any]) -> None:
                 out.write(line(document) + "\n")
