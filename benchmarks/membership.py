@@ -1,9 +1,9 @@
 """Measure membership among real processes, one namespace each, with serf beside it in the same run.
 
-    python benchmarks/membership.py kill --nodes 32 --trials 15
-    python benchmarks/membership.py loss --nodes 32 --share 0.1 --seconds 600 --systems riftq
-    python benchmarks/membership.py all                      # the whole table; half an hour a system
-    python benchmarks/membership.py simulate                 # 1,000 and 10,000 members on a virtual clock
+    python -m benchmarks.membership kill --nodes 32 --trials 15
+    python -m benchmarks.membership loss --nodes 32 --share 0.1 --seconds 600 --systems riftq
+    python -m benchmarks.membership all                      # the whole table; half an hour a system
+    python -m benchmarks.membership simulate                 # 1,000 and 10,000 members on a virtual clock
 
 Each run adds its figures to `benchmarks/results/membership.json`. Needs root, iproute2, nftables; serf if installed.
 """

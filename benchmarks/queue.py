@@ -1,7 +1,7 @@
 """The queue's speed: five voters, durable, through real sockets with TLS.
 
-    python benchmarks/queue.py                      # everything, about five minutes
-    python benchmarks/queue.py --only closed,idle   # some of it
+    python -m benchmarks.queue                      # everything, about five minutes
+    python -m benchmarks.queue --only closed,idle   # some of it
 
 Writes benchmarks/results/queue.json. Clients are processes of their own and talk to the leader, except in `failover`.
 """

@@ -1,7 +1,7 @@
 """Speed of the rules: random complete games on one and four threads, against the same source as plain Python.
 
-    python benchmarks/rules.py             all boards and player counts, about two minutes
-    python benchmarks/rules.py --quick     square8 and hex8, two players
+    python -m benchmarks.rules             all boards and player counts, about two minutes
+    python -m benchmarks.rules --quick     square8 and hex8, two players
 
 Writes benchmarks/results/rules.json. On one thread the time is CPU time; with several it is the wall clock. On a
 machine with a CUDA device it also plays batches there, against all CPU threads.

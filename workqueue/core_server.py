@@ -252,7 +252,8 @@ class CoreServer:
 
         def taken(outcomes: Sequence[object], error: ErrorBody | None) -> None:
             settle(outcomes, error)
-            done.set_result(not any(isinstance(outcome, Empty) for outcome in outcomes))
+            if not done.done():  # cancelled while the voter stops
+                done.set_result(not any(isinstance(outcome, Empty) for outcome in outcomes))
 
         self._enqueue([claim.request for claim in claims], taken)
         return await done
