@@ -75,6 +75,4 @@ class LoopSettings(Section, frozen=True):
     train: TrainSettings = TrainSettings()
     gate: GateSettings = GateSettings()
     evaluation_share_milli: Milli = 100  # reserved for candidates
-    evaluation_wait_s_max: Positive = 600
     ladder_games: Positive = 40
-    webhooks: tuple[str, ...] = ()  # files that hold a Slack or Discord webhook URL
