@@ -50,8 +50,6 @@ class SelfplaySpec(msgspec.Struct, frozen=True, kw_only=True):
     temperature_end: float = 0.25
     temperature_plies: int = 40
     opening_plies: int = 4
-    resign: float = 0.0
-    resign_control: float = 0.1
     shard_seconds: float = 120.0
     batch_games: int = 64
     node: str = ""
@@ -95,14 +93,13 @@ class Target(msgspec.Struct):
 class Running:
     """A game being played."""
 
-    __slots__ = ("below", "codes", "number", "opening", "searched", "targets", "trusting")
+    __slots__ = ("codes", "number", "opening", "searched", "targets")
 
-    def __init__(self, number: int, opening: int, *, trusting: bool) -> None:
-        self.number, self.opening, self.trusting = number, opening, trusting
+    def __init__(self, number: int, opening: int) -> None:
+        self.number, self.opening = number, opening
         self.codes: list[int] = []
         self.targets: list[Target] = []
         self.searched = 0
-        self.below = 0
 
 
 def temperature_at(spec: SelfplaySpec, decision: int, entropy: float) -> float:
@@ -158,8 +155,7 @@ class Selfplay:
             if self.games[slot] is None and self.started < self.spec.games:
                 new_game(self.batch.data[slot], self.where.tables)
                 opening = int(self.rng.integers(0, self.spec.opening_plies + 1))
-                trusting = bool(self.rng.random() >= self.spec.resign_control)
-                self.games[slot] = Running(self.started, opening, trusting=trusting)
+                self.games[slot] = Running(self.started, opening)
                 self.started += 1
 
     def step(self) -> bool:
@@ -213,10 +209,6 @@ class Selfplay:
             chosen[slot] = found.legal[j, index]
             if full:
                 self._learn(game, found.legal[j, :n], probs, float(found.value[j]), entropy)
-            if self.spec.resign and game.trusting and found.value[j] < self.spec.resign:
-                game.below += 1
-            else:
-                game.below = 0
 
     def _decide_by_heuristic(self, rows: Words, chosen: Words) -> None:
         codes, counts, scores = self.heuristic.scores(self.batch.data, rows)

@@ -15,7 +15,7 @@ class Schema(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 class PlayerSpec(Schema, frozen=True):
     """A player: what decides, with which weights and how long. Its key is the identity that ratings are kept for."""
 
-    kind: str  # "random", "heuristic", "flat_mc", "alphabeta", "policy", "gumbel", "mcts"
+    kind: str  # "random", "heuristic", "flat_mc", "alphabeta", "policy", "gumbel"
     model: str = ""  # sha256 of the weights; empty for players without a net
     simulations: int = 0
     depth: int = 0
@@ -51,12 +51,11 @@ class SelfplayPayload(Schema, frozen=True):
     max_seconds: int = 0
     simulations_fast: int = 0  # playout-cap randomisation: budget of the cheap moves
     full_share_milli: int = 250  # share of moves searched with the full budget
-    temperature: str = "linear"  # "constant", "step", "linear", "cosine", "entropy", "curriculum"
+    temperature: str = "linear"  # "constant", "step", "linear", "cosine", "entropy"
     temperature_start_milli: int = 1000
     temperature_end_milli: int = 250
     temperature_plies: int = 40
     opening_plies: int = 4  # random plies before the first searched one, at most
-    resign_milli: int = 0  # resign below this win chance; 0 = never
     shard_seconds: int = 120
     batch_games: int = 64
 
@@ -84,8 +83,7 @@ class TrainPayload(Schema, frozen=True):
     steps: int
     seed: int
     size: str = "32x4"  # channels x blocks
-    parent: str = ""
-    parent_config: str = ""  # when the parent is of another board or player count: transfer
+    parent: str = ""  # of this config or another: what has its like is carried over
     variant: str = "spec"
     rules_version: str = ""
     batch_size: int = 256
@@ -119,7 +117,7 @@ class TournamentPayload(Schema, frozen=True):
     games: int
     seed: int
     purpose: str = "ladder"  # "ladder", "canary", "manual"
-    format: str = "round_robin"  # "round_robin", "gauntlet", "swiss", "information"
+    format: str = "round_robin"  # "round_robin", "gauntlet"
     variant: str = "spec"
     rules_version: str = ""
     opening_plies: int = 6

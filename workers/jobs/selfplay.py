@@ -104,7 +104,6 @@ def _spec(context: Context, payload: SelfplayPayload, played: Played, module: An
         temperature_end=payload.temperature_end_milli / 1000,
         temperature_plies=payload.temperature_plies,
         opening_plies=payload.opening_plies,
-        resign=payload.resign_milli / 1000,
         shard_seconds=payload.shard_seconds,
         batch_games=payload.batch_games,
     )
