@@ -54,14 +54,15 @@ def free_base() -> int:
 class Up:
     """A running `rift up`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: str) -> None:
+        self.settings = (*SHORT, *more)
         self.data = folder / "data"
         self.log = folder / "up.log"
         self.base = free_base()
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        settings = [part for pair in SHORT for part in ("--settings", pair)]
+        settings = [part for pair in self.settings for part in ("--settings", pair)]
         command = [sys.executable, "-m", "rift", "up", "--voters", "3", "--workers", "2", "--headless"]
         with self.log.open("ab") as log:
             return subprocess.Popen(
@@ -148,3 +149,31 @@ def test_from_nothing_to_a_champion_through_failures(up: Up) -> None:
     up.process = up._start()  # and it goes on where it was
     again = up.until("restart", lambda: (s := up.rift("status")) and s["state"]["configs"][0]["champion"] and s, 120)
     assert again["state"]["configs"][0]["games"] >= status["state"]["configs"][0]["games"]
+
+
+def test_the_jobs_of_a_killed_worker_run_elsewhere_within_seconds(tmp_path: Path) -> None:
+    """From kill -9 to the next claim of its jobs by the other worker: under six seconds, and no attempt is burned."""
+    up = Up(tmp_path, "selfplay.games_per_job=4000", "selfplay.bootstrap_games=8000")
+    try:
+        status = up.until(
+            "two running jobs", lambda: (s := up.rift("status")) and len(s["state"]["running"]) == 2 and s, 120
+        )
+        victim = status["state"]["running"][0]["worker"]
+        held = {row["id"] for row in status["state"]["running"] if row["worker"] == victim}
+        killed_ms = time.time_ns() // 1_000_000
+        up.kill(victim)
+
+        def moved() -> dict[str, int]:
+            claims = {
+                event["subject"]: event["at_ms"]
+                for event in up.rift("events") or ()
+                if event["name"] == "job.claimed" and event["detail"]["worker"] != victim
+            }
+            return {name: claims[name] for name in held} if held <= claims.keys() else {}
+
+        claimed = up.until("claim by the other worker", moved, 30)
+        assert max(claimed.values()) - killed_ms < 6_000
+        job = up.rift("queue", "show", next(iter(held)))
+        assert (job["attempt"], job["payload_faults"]) == (2, 0)
+    finally:
+        up.stop()
