@@ -11,7 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from virtual import Ours, Stock, VirtualClock, World
+from virtual import VirtualClock, World
+from virtual_ours import Ours
+from virtual_stock import Stock
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from virtual import Asked, Killed, Ours, Stock, VirtualClock, World
+from virtual import Asked, Killed, VirtualClock, World
+from virtual_ours import Ours
+from virtual_stock import Stock
 
 from consensus import messages as m
 
@@ -62,7 +64,7 @@ def append(world: World, to: str, first: int, last: int) -> None:
 
 
 def test_defect_06_a_voter_with_a_conflicting_tail_rejoins(world_of: WorldOf) -> None:
-    """With several messages on their way behind a conflict, the leader obeys the last refusal and probes it for ever."""
+    """With several messages behind a conflict, the leader obeys the last refusal and probes it for ever."""
     world = world_of("abcde")
     old = world.leader()
     world.write(["first"], old)
