@@ -118,6 +118,8 @@ class Client:
     async def _insist(self, request: Request, since: float) -> tuple[str, Any]:
         what, body = ("look", request.key) if request.kind == "look" else ("do", msgspec.msgpack.encode(request))
         maybe = False
+        if request.kind == "look" and self._chance.random() < 0.3:  # who does not lead must say so
+            self._leader = self._chance.choice(list(self._links))
         while time.monotonic() - since < PATIENCE_S:
             outcome, result = await self._links[self._leader].ask(what, body)
             if outcome == "ok":
