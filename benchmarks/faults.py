@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.faults_clients import Log, clients
 from benchmarks.faults_lab import VOTERS, Lab, processors
 from benchmarks.faults_nemesis import FAULTS
+from benchmarks.faults_voter import EXIT_FAILED
 from benchmarks.histories import Op, Undecided, by_key, linearizable
 
 RESULTS = Path(__file__).parent / "results" / "faults.json"
@@ -70,6 +71,7 @@ async def torment(
     say: Any = lambda _text: None,
     only: Sequence[str] = (),
     sabotage: str = "",
+    namespaces: bool | None = None,
 ) -> Outcome:
     """Run voters, clients and faults for so long, then let all recover, and judge."""
     chance = random.Random(seed)
@@ -77,7 +79,7 @@ async def torment(
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # and leave nothing behind
-    async with Lab(tag, sabotage=sabotage) as lab:
+    async with Lab(tag, sabotage=sabotage, namespaces=namespaces) as lab:
         names = [n for n, f in FAULTS.items() if lab.network is not None or not f.network]
         names = [n for n in names if not only or n in only]
         async with clients(lab.sockets, outcome.log, seed=seed):
@@ -104,7 +106,7 @@ async def _one(lab: Lab, name: str, chance: random.Random, outcome: Outcome) -> 
     await asyncio.sleep(chance.uniform(0.3, 1.5))
     fault.until = time.monotonic()
     for voter, code in lab.died[before:]:
-        if "disk" not in name or "StorageFailed" not in lab.log(voter).strip().rsplit("\n", 1)[-1]:
+        if "disk" not in name or code != EXIT_FAILED or not lab.last_words(voter).startswith("StorageFailed"):
             outcome.wrong.append(f"{voter} ended by itself ({code}) in {name}: {lab.log(voter)[-500:]}")
 
 
