@@ -17,7 +17,7 @@ SABOTAGES = {"stale-reads": "kill_leader"} | ({} if available() else {"lonely-co
 
 
 async def test_a_minute_of_faults_loses_and_violates_nothing() -> None:
-    """Kills, pauses, cuts, loss and bad disks: each history is linearizable, and all voters hold what was acknowledged."""
+    """Kills, pauses, cuts, loss and bad disks: every history is linearizable, and all voters hold what was told."""
     outcome = await torment(64, tag="fc", seed=5)
     print(figures(outcome, (0, 0)))
     assert outcome.lost == []
