@@ -85,9 +85,9 @@ async def torment(
         async with clients(lab.sockets, outcome.log, seed=seed):
             await _served(outcome, time.monotonic())
             end = time.monotonic() + seconds
-            while time.monotonic() < end:
+            while time.monotonic() < end or len(outcome.injected) < len(names):
                 for name in chance.sample(names, len(names)):
-                    if time.monotonic() < end:
+                    if time.monotonic() < end or len(outcome.injected) < len(names):
                         await _one(lab, name, chance, outcome)
                         say(f"{len(outcome.injected)} faults, {len(outcome.log.history)} operations; {name}")
             outcome.seconds = seconds + time.monotonic() - end

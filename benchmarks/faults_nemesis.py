@@ -122,6 +122,43 @@ async def _cut(
     lab.network.heal()
 
 
+async def kill_in_partition(lab: Lab, chance: random.Random) -> None:
+    """The leader and one follower cut off from three others, of which one is killed and comes back: no majority."""
+    assert lab.network is not None
+    leader = await _leader(lab)
+    few = [leader, chance.choice([v for v in VOTERS if v != leader])]
+    many = [v for v in VOTERS if v not in few]
+    lab.network.cut(_indices(*few), _indices(*many))
+    lab.network.cut(_indices(*many), _indices(*few))
+    await asyncio.sleep(chance.uniform(0, 1.5))
+    await _kill(lab, chance, chance.choice(many))
+    await lab.restart_the_dead()
+    await asyncio.sleep(chance.uniform(0, 2))
+    lab.network.heal()
+
+
+async def flapping_links(lab: Lab, chance: random.Random) -> None:
+    """The leader's links are cut and healed ten times within seconds, each time in one direction or both."""
+    assert lab.network is not None
+    for _ in range(10):
+        leader = await _leader(lab)
+        others = [v for v in VOTERS if v != leader]
+        if chance.random() < 0.6:
+            lab.network.cut(_indices(leader), _indices(*others))
+        if chance.random() < 0.6:
+            lab.network.cut(_indices(*others), _indices(leader))
+        await asyncio.sleep(chance.uniform(0.05, 0.4))
+        lab.network.heal()
+        await asyncio.sleep(chance.uniform(0.05, 0.2))
+
+
+async def rolling_kills(lab: Lab, chance: random.Random) -> None:
+    """kill -9 of one voter after the other, the next as soon as the last one answers."""
+    for voter in chance.sample(VOTERS, len(VOTERS)):
+        await lab.kill(voter)
+        await lab.start(voter)
+
+
 async def full_disk(lab: Lab, chance: random.Random) -> None:
     """No space left on one voter's file system: it stops by itself; the space is then freed."""
     lab.fill_disk()
@@ -159,6 +196,9 @@ FAULTS = {
     "mute_leader": Fault(mute_leader, network=True),
     "random_cuts": Fault(random_cuts, network=True),
     "lossy_network": Fault(lossy_network, network=True),
+    "kill_in_partition": Fault(kill_in_partition, network=True),
+    "flapping_links": Fault(flapping_links, network=True),
+    "rolling_kills": Fault(rolling_kills),
     "full_disk": Fault(full_disk, network=True),
     "failing_disk_of_leader": Fault(failing_disk_of_leader),
 }

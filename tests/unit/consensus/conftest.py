@@ -57,4 +57,4 @@ async def attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         await until(lambda: not attack.wire._handshakes and not attack.wire._strangers)
         await attack.still_serves()
         await until(lambda: len(asyncio.all_tasks()) <= tasks + 1)
-        assert psutil.Process().memory_info().rss - memory < 32 << 20
+        assert psutil.Process().memory_info().rss - memory < 96 << 20  # 64 TLS links, both ends of each in this process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Callable
@@ -11,9 +12,10 @@ from typing import Any
 import pysyncobj.journal as stock_journal
 import pytest
 from pysyncobj import SyncObjConf
-from virtual import Killed, World
+from virtual import Killed, VirtualClock, World
+from virtual_ours import Ours
 
-from consensus import StorageCorrupt
+from consensus import StorageCorrupt, StorageFailed
 from consensus.journal import Journal, _parse
 from consensus.storage import DiskStorage
 
@@ -125,6 +127,38 @@ def test_defect_16_the_log_may_grow_beyond_four_gibibytes(tmp_path: Path) -> Non
     ours.sync()
     written = segment.file.read(2**32 - 60, 4096)
     assert _parse(written, 0) == ((b"x" * 100, 5, 3), 2**32 - 60)
+
+
+@pytest.mark.parametrize("call", ["write", "sync"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("who", ["leader", "follower"])
+def test_defect_16_a_disk_that_refuses_stops_the_voter_first(
+    tmp_path: Path, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, call: str, code: int, who: str
+) -> None:
+    """Ours, at the first write or sync that fails: it acknowledges nothing more, and the others go on without it."""
+    world = Ours("abc", tmp_path, clock)
+    leader = world.leader()
+    world.write(range(5), leader)
+    broken = leader if who == "leader" else next(n for n in world.names if n != leader)
+    rest = [n for n in world.names if n != broken]
+    file = world.voters[broken].raft.journal._segments[-1].file
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(file, call, refuse)
+    last = world.last_index(broken)
+    asked = world.ask(leader, "x")
+    world.run(0.3)
+    assert isinstance(world.voters[broken].failure, StorageFailed)
+    assert asked.heard == ("unknown" if who == "leader" else "done")
+    world.kill(broken)
+    world.write(["after"], world.leader(rest), only=rest)
+    world.start(broken)
+    world.leader()
+    assert world.until(lambda: "after" in world.values(broken))
+    assert world.last_index(broken) > last
+    assert len({tuple(map(str, world.values(n))) for n in world.names}) == 1
 
 
 def harm_stock(path: Path, how: str) -> None:

@@ -165,6 +165,19 @@ async def test_a_truncated_frame_is_waited_for_and_forgotten(attack: Attack) -> 
     await attack.still_serves()
 
 
+async def test_a_link_that_falls_silent_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that vanished without an end of its connection is noticed by its silence, and comes back."""
+    monkeypatch.setattr(transport, "PING_S", 0.1)
+    monkeypatch.setattr(transport, "SILENCE_S", 0.6)
+    async with running(tmp_path, 2) as voters:
+        await leader_of(voters)
+        wire: Any = voters[0]._transport
+        link = wire._links["v1"]
+        other: Any = voters[1]._transport
+        monkeypatch.setattr(other._links["v0"], "send_frame", lambda _data: None)
+        await until(lambda: wire._links.get("v1") not in (None, link))
+
+
 @pytest.mark.parametrize("tls", [True, False])
 async def test_a_slow_reader_costs_a_bounded_backlog(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
