@@ -169,6 +169,7 @@ def test_defect_24_an_older_snapshot_is_refused(world_of: WorldOf, tmp_path: Pat
     elif isinstance(world, Ours):
         chunk = m.SnapshotChunk(world.term(leader), head.index, head.term, len(older), 0, older)
         world.inject(follower, leader, chunk)
+        assert world.voters[follower].snapshots.installed == 0
     assert len(world.values(follower)) == (20 if world.stock else 40)
     assert (world.last_index(follower) < world.last_index(leader)) is world.stock
 
