@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -204,6 +205,7 @@ def figures(outcome: Outcome, load: tuple[float, float]) -> Figures:
                 "n": len(values),
                 "p50": round(statistics.median(values)),
                 "max": round(max(values)),
+                "all": [round(value) for value in values],
             }
             for name, values in sorted(unavailability_ms(outcome).items())
         },
@@ -217,6 +219,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the order and length of the faults")
     parser.add_argument("--tag", default="f", help="names the namespaces, so that two runs do not meet")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--picture", action="store_true", help="draw docs/faults.svg (needs matplotlib)")
     parser.add_argument("--only", nargs="+", default=[], choices=FAULTS, help="these faults, not all")
     parser.add_argument("--sabotage", default="", choices=["stale-reads", "lonely-commits"], help="must be found")
     options = parser.parse_args()
@@ -229,8 +232,14 @@ def main() -> int:
     outcome = asyncio.run(torment(options.minutes * 60, say=say, **chosen))
     found = figures(outcome, (load, os.getloadavg()[0]))
     options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    text = json.dumps(found, indent=1)
+    lists = re.compile(r"\[\s+([\d.,\s]+?)\s+\]")
+    options.out.write_text(lists.sub(lambda m: f"[{' '.join(m[1].split())}]", text) + "\n")
     print(json.dumps(found, indent=1))
+    if options.picture:
+        from benchmarks.faults_picture import draw
+
+        draw(found)
     return 1 if outcome.lost or outcome.wrong else 0
 
 

@@ -29,7 +29,7 @@ from consensus.certificates import make_certificates
 VOTERS = tuple(f"v{k}" for k in range(1, 6))
 PORT = 23_801
 DISK_BYTES = 96 << 20
-LOG_BYTES = 64 << 10  # what a voter may still write to its own log when its files may not grow
+FILE_BYTES = 4 << 10  # where writes fail once a voter's files may not grow; its segments are nearly always longer
 SETTINGS: dict[str, Any] = {"snapshot_entries": 600, "trailing_entries": 50, "digest_every": 200}
 
 
@@ -65,7 +65,8 @@ class Lab:
         self.died: list[tuple[str, int]] = []  # who ended by itself, and its exit code
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._watchers: dict[str, asyncio.Task[None]] = {}
-        self._expected: set[str] = set()
+        self._killed: set[int] = set()  # process ids
+        self._said: dict[str, list[str]] = {}
         self._links: dict[str, Link] = {}
 
     async def __aenter__(self) -> Self:
@@ -141,18 +142,16 @@ class Lab:
 
     async def start(self, voter: str) -> None:
         """Start a voter and wait until it answers."""
-        self._expected.discard(voter)
         inside = []
         if self.network is not None:
             inside = ["ip", "netns", "exec", self.network.namespace(VOTERS.index(voter) + 1)]
         self.sockets[voter].unlink(missing_ok=True)
-        with (self.folder / f"{voter}.log").open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(*inside, sys.executable, "-m", "benchmarks.faults_voter", str(self.folder / f"{voter}.json")),
-                stdin=asyncio.subprocess.PIPE,
-                stderr=log,
-                cwd=REPOSITORY,
-            )
+        process = await asyncio.create_subprocess_exec(
+            *(*inside, sys.executable, "-m", "benchmarks.faults_voter", str(self.folder / f"{voter}.json")),
+            stdin=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,  # a file would be limited with the others
+            cwd=REPOSITORY,
+        )
         self._processes[voter] = process
         self._watchers[voter] = asyncio.create_task(self._watch(voter, process))
         async with asyncio.timeout(60):
@@ -160,13 +159,17 @@ class Lab:
                 await asyncio.sleep(0.02)
 
     async def _watch(self, voter: str, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        said = self._said.setdefault(voter, [])
+        async for line in process.stderr:
+            said.append(line.decode(errors="replace").rstrip())
         code = await process.wait()
-        if voter not in self._expected:
+        if process.pid not in self._killed:
             self.died.append((voter, code))
 
     async def kill(self, *voters: str) -> None:
         """kill -9, all in the same moment."""
-        self._expected |= set(voters)
+        self._killed |= {self._processes[voter].pid for voter in voters}
         self.signal(signal.SIGKILL, *voters)
         for voter in voters:
             await self._processes.pop(voter).wait()
@@ -182,7 +185,7 @@ class Lab:
 
     def log(self, voter: str) -> str:
         """What a voter wrote before it ended."""
-        return (self.folder / f"{voter}.log").read_text()
+        return "\n".join(self._said.get(voter, [])[-20:])
 
     # ---- questions
 
@@ -236,14 +239,12 @@ class Lab:
 
     def forbid_growth(self, voter: str) -> None:
         """Let no file of a voter's grow any more: its next write of an entry fails, or one soon after."""
-        segments = sorted(self.data(voter).glob("log-*"))
-        size = max(segments[-1].stat().st_size if segments else 0, LOG_BYTES)
         with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(self._processes[voter].pid, resource.RLIMIT_FSIZE, (size, size))
+            resource.prlimit(self._processes[voter].pid, resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
 
     def last_words(self, voter: str) -> str:
         """The last line that a voter wrote."""
-        return self.log(voter).strip().rsplit("\n", 1)[-1]
+        return self._said.get(voter, [""])[-1]
 
     async def until(self, reached: Callable[[], bool], seconds: float) -> bool:
         end = time.monotonic() + seconds

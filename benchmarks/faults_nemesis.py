@@ -162,7 +162,7 @@ async def rolling_kills(lab: Lab, chance: random.Random) -> None:
 async def full_disk(lab: Lab, chance: random.Random) -> None:
     """No space left on one voter's file system: it stops by itself; the space is then freed."""
     lab.fill_disk()
-    await lab.until(lambda: VOTERS[-1] not in lab.running, 10)
+    assert await lab.until(lambda: VOTERS[-1] not in lab.running, 20), "a voter goes on with a full disk"
     await asyncio.sleep(chance.uniform(0.2, 1))
     lab.free_disk()
 
@@ -171,7 +171,7 @@ async def failing_disk_of_leader(lab: Lab, chance: random.Random) -> None:
     """The leader's disk refuses every further byte: it stops by itself before it acknowledges anything more."""
     leader = await _leader(lab)
     lab.forbid_growth(leader)
-    await lab.until(lambda: leader not in lab.running, 10)
+    assert await lab.until(lambda: leader not in lab.running, 20), "a voter goes on with a disk that refuses"
     await asyncio.sleep(chance.uniform(0.2, 1))
 
 
