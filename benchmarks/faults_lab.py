@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import resource
 import shutil
@@ -31,6 +32,13 @@ PORT = 23_801
 DISK_BYTES = 96 << 20
 FILE_BYTES = 4 << 10  # where writes fail once a voter's files may not grow; its segments are nearly always longer
 SETTINGS: dict[str, Any] = {"snapshot_entries": 600, "trailing_entries": 50, "digest_every": 200}
+
+
+@functools.cache
+def isolation() -> bool:
+    """Whether network namespaces and mounts can be made here; root in a container often may not."""
+    probe = ["unshare", "--net", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return not available() and subprocess.run(probe, check=False, capture_output=True).returncode == 0
 
 
 class Cuts(Network):
@@ -61,7 +69,7 @@ class Lab:
 
     def __init__(self, tag: str = "f", *, namespaces: bool | None = None, sabotage: str = "") -> None:
         self._sabotage = sabotage
-        self.network = Cuts(len(VOTERS), tag) if (not available() if namespaces is None else namespaces) else None
+        self.network = Cuts(len(VOTERS), tag) if (isolation() if namespaces is None else namespaces) else None
         self.died: list[tuple[str, int]] = []  # who ended by itself, and its exit code
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._watchers: dict[str, asyncio.Task[None]] = {}

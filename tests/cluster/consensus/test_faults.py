@@ -9,11 +9,11 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.faults import figures, torment
+from benchmarks.faults_lab import isolation
 from benchmarks.faults_nemesis import FAULTS
-from benchmarks.membership_lab import available
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
-SABOTAGES = {"stale-reads": "kill_leader"} | ({} if available() else {"lonely-commits": "isolate_leader"})
+SABOTAGES = {"stale-reads": "kill_leader"} | ({"lonely-commits": "isolate_leader"} if isolation() else {})
 
 
 async def test_a_minute_of_faults_loses_and_violates_nothing() -> None:
@@ -23,7 +23,7 @@ async def test_a_minute_of_faults_loses_and_violates_nothing() -> None:
     assert outcome.lost == []
     assert outcome.wrong == []
     assert sum(f.until - f.at for f in outcome.injected) >= 60
-    assert {f.name for f in outcome.injected} == {n for n, f in FAULTS.items() if not (f.network and available())}
+    assert {f.name for f in outcome.injected} == {n for n, f in FAULTS.items() if isolation() or not f.network}
     assert outcome.log.acknowledged > 1000
 
 
