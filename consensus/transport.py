@@ -118,8 +118,13 @@ class _Link(asyncio.Protocol):
         return {value for kind, value in names if kind == "DNS"}
 
     def send_frame(self, data: bytes) -> None:
-        if self.transport is not None:
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.write(len(data).to_bytes(4, "little") + data)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing more can be sent, though the end of the link has not been told yet."""
+        return self.transport is None or self.transport.is_closing()
 
     def unsent(self) -> int:
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
@@ -298,7 +303,7 @@ class LinkTransport:
     def send(self, node_id: str, data: bytes) -> bool:
         """Send to a voter; False if there is no link."""
         link = self._links.get(node_id)
-        if link is None:
+        if link is None or link.is_closing:
             return False
         if link.unsent() > MAX_UNSENT_BYTES:  # it does not read: it must not cost us memory
             link.drop()
@@ -309,7 +314,7 @@ class LinkTransport:
     def backlog(self, node_id: str) -> int | None:
         """Return the bytes waiting to be sent to a voter, or None if there is no link."""
         link = self._links.get(node_id)
-        return None if link is None else link.unsent()
+        return None if link is None or link.is_closing else link.unsent()
 
 
 def split_address(address: str) -> tuple[str, int]:

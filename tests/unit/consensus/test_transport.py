@@ -165,6 +165,18 @@ async def test_a_truncated_frame_is_waited_for_and_forgotten(attack: Attack) -> 
     await attack.still_serves()
 
 
+async def test_a_link_that_is_closing_takes_nothing(tmp_path: Path) -> None:
+    """Between the close of a connection and the news of it, messages count as not sent."""
+    async with running(tmp_path, 2) as voters:
+        await leader_of(voters)
+        wire: Any = voters[0]._transport
+        assert wire.backlog("v1") is not None
+        wire._links["v1"].drop()
+        assert wire._links["v1"].is_closing
+        assert wire.send("v1", b"x") is False
+        assert wire.backlog("v1") is None
+
+
 async def test_a_link_that_falls_silent_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that vanished without an end of its connection is noticed by its silence, and comes back."""
     monkeypatch.setattr(transport, "PING_S", 0.1)
