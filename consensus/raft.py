@@ -371,10 +371,14 @@ class Raft(SyncObj):  # type: ignore[misc]
             for peer in self.peers:
                 self.tell(peer, m.Confirm(self.term, self._read_round))
 
+    def forget_leader(self) -> None:
+        """Answer pre-votes as after an election timeout of silence."""
+        self._heard_at = float("-inf")
+
     def expire(self) -> None:
         """End the wait for a leader now; the voter asks for pre-votes at its next tick."""
-        self._heard_at = float("-inf")
-        self._SyncObj__raftElectionDeadline = 0
+        self.forget_leader()
+        self._SyncObj__raftElectionDeadline = 0.0
 
     def hand_over(self, target: str) -> bool:
         """Let a voter that has every entry start an election; False if it has not."""
@@ -595,7 +599,7 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def _campaign_now(self) -> None:
         self._may_campaign = True
-        self._SyncObj__raftElectionDeadline = 0
+        self._SyncObj__raftElectionDeadline = 0.0
 
     def _state_changed(self, old: int, _new: int) -> None:
         """Nobody else would ever answer those who wait for a leader that is none any more (defect 10)."""

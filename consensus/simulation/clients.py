@@ -5,6 +5,7 @@ another, hold each token once, and hold all that was acknowledged before the req
 """
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -152,7 +153,7 @@ class SimulatedClient:
         for voter in world.voters.values():
             if voter.alive and voter.driver.raft.is_leader:
                 delay = self._chance.uniform(0.0002, 0.05)
-                world.at(world.now + delay, lambda v=voter: self._read_at(v, key, floor), voter)
+                world.at(world.now + delay, partial(self._read_at, voter, key, floor), voter)
         world.at(world.now + self._chance.uniform(0.01, 0.1), self.begin)
 
     def _read_at(self, voter: "SimulatedVoter", key: str, floor: int) -> None:

@@ -1,6 +1,7 @@
 """What goes wrong in a simulated world: each fault is a method, chosen by the world's own chance."""
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 from consensus.simulation import schedules
@@ -186,15 +187,15 @@ class Faults:
                 world.stop(voter, power=True)
         for name in names[3:]:
             restarts_at = world.now + world.chance.uniform(0, 0.04)
-            world.at(restarts_at, lambda v=world.voters[name]: world.stop(v, power=True))
+            world.at(restarts_at, partial(world.stop, world.voters[name], power=True))
 
     def contested_vote(self) -> None:
         """See `schedules`."""
-        schedules.contested_vote(self._world)
+        schedules.play(self._world, schedules.contested_vote(self._world))
 
     def stale_majority(self) -> None:
         """See `schedules`."""
-        schedules.stale_majority(self._world)
+        schedules.play(self._world, schedules.stale_majority(self._world))
 
     def snapshot(self) -> None:
         """A snapshot is asked for."""

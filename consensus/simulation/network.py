@@ -1,5 +1,6 @@
 """A network that delays, loses, repeats and reorders messages and is cut in one direction or both."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from consensus import messages as m
@@ -37,10 +38,13 @@ class SimulatedNetwork:
             if chance.random() < 0.02:
                 delay += chance.uniform(0, 0.3)
             voter = world.voters[to]
-            world.at(world.now + sender.spent + delay, lambda v=voter: self._deliver(sender.name, v, data), voter)
+            world.at(world.now + sender.spent + delay, partial(self._deliver, sender.name, voter, data), voter)
         return True
 
     def _deliver(self, sender: str, voter: "SimulatedVoter", data: bytes) -> None:
+        if (sender, voter.name) in self.cut:
+            self.lost += 1
+            return
         voter.driver.receive(sender, m.decode(data))
 
     def backlog(self, sender: "SimulatedVoter", to: str) -> int | None:
@@ -56,7 +60,7 @@ class SimulatedNetwork:
         if a.alive and b.alive and (a.name, b.name) not in self._links:
             self._links |= {(a.name, b.name), (b.name, a.name)}
             for one, other in ((a, b), (b, a)):
-                self._world.at(self._world.now, lambda v=one, n=other.name: v.driver.connected(n), one)
+                self._world.at(self._world.now, partial(one.driver.connected, other.name), one)
 
     def disconnect(self, a: "SimulatedVoter", b: "SimulatedVoter") -> None:
         """Bring a link down; each side hears of it at a time of its own."""
@@ -65,7 +69,7 @@ class SimulatedNetwork:
         self._links -= {(a.name, b.name), (b.name, a.name)}
         for one, other in ((a, b), (b, a)):
             delay = self._world.chance.uniform(0, 0.05)
-            self._world.at(self._world.now + delay, lambda v=one, n=other.name: self._lost(v, n), one)
+            self._world.at(self._world.now + delay, partial(self._lost, one, other.name), one)
 
     def _lost(self, voter: "SimulatedVoter", peer: str) -> None:
         if (voter.name, peer) not in self._links:

@@ -123,8 +123,8 @@ class SimulatedVoter:
         self.driver.raft.expire()
         self.driver.kick()
 
-    def expire_if_alive(self) -> None:
-        """As `lose_patience`, as an event of the world's."""
+    def lose_patience_soon(self) -> None:
+        """As `lose_patience`, as this voter's next event."""
         if self.alive:
             self.world.at(self.world.now, self.lose_patience, self)
 

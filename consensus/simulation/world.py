@@ -5,6 +5,7 @@ import random
 import zlib
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -177,7 +178,7 @@ class World:
         self.note(f"{voter.name} starts at {voter.driver.raft.applied_index}")
         for peer in voter.peers:
             other = self.voters[peer]
-            self.at(self.now + self.chance.uniform(0.0005, 0.02), lambda o=other: self.network.connect(voter, o))
+            self.at(self.now + self.chance.uniform(0.0005, 0.02), partial(self.network.connect, voter, other))
 
     def stop(self, voter: SimulatedVoter, *, power: bool, down_s: float | None = None) -> None:
         """End a voter's process, with or without its power; it comes back after down_s, or after a while."""

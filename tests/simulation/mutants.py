@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
+from consensus import messages as m
 from consensus.journal import Journal
 from consensus.ledger import Command, Ledger
 from consensus.raft import Raft, Voter
 from consensus.simulation.disk import SimulatedDisk, SimulatedFile
+from consensus.snapshot import INCOMING, publish, read_head, restore_snapshot
 from consensus.streaming import SnapshotFlow
 
 Patch = contextlib.AbstractContextManager[Any]
@@ -18,19 +20,15 @@ Patch = contextlib.AbstractContextManager[Any]
 
 def no_fsync() -> Patch:
     """The journal writes but never waits for the disk."""
-    return mock.patch.object(SimulatedFile, "sync", lambda _self: None)
+    return mock.patch.object(SimulatedFile, "sync", return_value=None)
 
 
 def no_vote_persistence() -> Patch:
-    """Term and vote are remembered in memory, and on disk only by chance of an entry."""
+    """Term and vote are remembered in memory only."""
 
     def set_vote(self: Journal, term: int, vote: str | None) -> None:
         self.term, self.vote = term, vote
 
-    def no_term_check(self: Journal) -> tuple[int, None]:
-        return 1 << 20, None  # lets a journal of any term load; the world's terms stay far below
-
-    del no_term_check
     return mock.patch.object(Journal, "set_vote", set_vote)
 
 
@@ -49,8 +47,6 @@ def early_ack() -> Patch:
     """A follower promises before it has synced."""
 
     def promise(self: Raft, node_id: str, index: int) -> None:
-        from consensus import messages as m
-
         self.tell(node_id, m.Appended(self.term, index + 1, success=True))
 
     return mock.patch.object(Raft, "promise", promise)
@@ -155,11 +151,7 @@ def snapshot_before_it_is_whole() -> Patch:
     """A received snapshot moves the log before its bytes are published."""
 
     def install(self: Any, node_id: str, incoming: Any) -> bool:
-        from consensus.simulation.disk import SimulatedFile as File
-        from consensus.snapshot import INCOMING, publish, read_head, restore_snapshot
-
         self._incoming = None
-        assert isinstance(incoming.file, File)
         head = read_head(self._storage, INCOMING)
         restore_snapshot(self._storage, self._machine, INCOMING)
         self._abort_child()
@@ -175,7 +167,7 @@ def snapshot_before_it_is_whole() -> Patch:
 
 def names_not_synced() -> Patch:
     """Renames are not waited for."""
-    return mock.patch.object(SimulatedDisk, "sync_names", lambda _self: None)
+    return mock.patch.object(SimulatedDisk, "sync_names", return_value=None)
 
 
 def truncation_into_the_segment_before() -> Patch:
