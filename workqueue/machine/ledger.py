@@ -57,6 +57,12 @@ class Ledger:
         """Have Tick look at a job (by its order) or a lock (order 0) then."""
         heapq.heappush(self.due, (moment_ms, order, name))
 
+    def watch(self, job: Job) -> None:
+        """Have Tick look at a running job when its lease or its whole time is over, whichever comes first."""
+        limit = job.spec.total_ms_max
+        until = min(job.lease_until_ms, job.started_ms + limit) if limit else job.lease_until_ms
+        self.wake_at(until, job.order, job.spec.id)
+
     # ---- words about what happens
 
     def emit(self, name: str, subject: str, **detail: str | int) -> None:
@@ -131,7 +137,7 @@ class Ledger:
                 self.running[job.worker].add(spec.id)
                 if spec.group:
                     self.ready.group_running[spec.group] += 1
-                self.wake_at(job.lease_until_ms, job.order, spec.id)
+                self.watch(job)
             case JobState.SCHEDULED:
                 self._wait(job)
             case JobState.RETRYABLE:

@@ -136,7 +136,7 @@ def test_a_rejected_model_returns_by_hand_only(league: Driver) -> None:
 
 
 def test_rollback_is_one_command_and_keeps_the_history(league: Driver) -> None:
-    """Back to the last sound champion, by compare-and-set; what was rolled back is rejected and cannot be returned to."""
+    """Back to the last sound champion, by compare-and-set; what was rolled back is rejected and stays so."""
     for model, before in (("m2", "m1"), ("m3", "m2")):
         league.do(c.SetAlias(CHAMPION, model, before, BY_HAND))
     why = c.Evidence("regression", note="lost 50 Elo")
