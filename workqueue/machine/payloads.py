@@ -113,6 +113,8 @@ def _selfplay(payload: SelfplayPayload, result: SelfplayResult, stored: set[str]
         return f"it was played by {result.player_key}, not {payload.player.key}"
     if sum(shard.games for shard in result.shards) != result.games:
         return "its shards do not hold as many games as it claims"
+    if len({shard.sha256 for shard in result.shards}) != len(result.shards):
+        return "a shard is in it twice"
     missing = [shard.sha256 for shard in result.shards if shard.sha256 not in stored]
     return f"shard {missing[0]} is not among the stored artifacts" if missing else ""
 
