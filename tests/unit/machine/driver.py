@@ -55,11 +55,14 @@ class Driver:
         self.now_ms = 1_000_000
         self.numbers = itertools.count(1)
         self.checked = checked
+        self.followers: list[Machine] = []  # replicas that must answer the same
 
     def do(self, command: Any, *, key: tuple[str, int] | None = None, actor: str = "test") -> Any:
         client, number = key or ("driver", next(self.numbers))
         entry = msgspec.msgpack.encode([1, self.now_ms, [Request(client, number, actor, command)]])
         [outcome] = self.machine.apply(entry)
+        for follower in self.followers:
+            assert msgspec.msgpack.encode(follower.apply(entry)) == msgspec.msgpack.encode([outcome]), command
         if self.checked:
             invariants.check(self.machine.ledger)
         return outcome

@@ -71,7 +71,7 @@ def test_self_play_that_does_not_add_up_is_refused(driver: Driver, changes: dict
 
 
 def test_a_training_makes_a_model_once(driver: Driver) -> None:
-    """The same weights from a second training are the same model; what came new since is counted from the enqueueing."""
+    """The same weights again are the same model; new games are counted from when a training is enqueued."""
     driver.selfplay_done(driver.selfplay("p1"), "s1")
     driver.train("t1", "net")
     config = driver.view("loop").configs[0]
@@ -118,7 +118,7 @@ def test_an_evaluation_enters_matches_and_elo_once(driver: Driver) -> None:
 
 
 def test_a_gauntlet_is_rated_against_its_baselines(driver: Driver) -> None:
-    """The random player is pinned, so that the scale does not drift; the winner rises, the sum of changes is its own."""
+    """The random player is pinned, so that the scale does not drift; the winner rises."""
     payload = GauntletPayload("square8", 2, NET, (RANDOM, HEURISTIC), 2, 1)
     driver.match("g", "gauntlet", payload, games((1, 2), (1, 2), seats=(NET.key, RANDOM.key)))
     table = {row.player: row.elo_milli for row in driver.view("elo", config=CONFIG)[CONFIG]}
