@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 
+from workqueue.machine import reservations
 from workqueue.machine.artifacts import release_scheduled
 from workqueue.machine.commands import (
     BeginTerm,
@@ -78,9 +79,10 @@ def claim(ledger: Ledger, command: Claim) -> Outcome:
     leases: list[Lease] = []
     free = command.free
     while len(leases) < min(command.limit, CLAIM_MAX):
+        kept = reservations.only(ledger, worker.id)
         fitting = [
             key
-            for key in ledger.ready
+            for key in ([kept] if kept else ledger.ready)
             if not misfit(key, worker.capability, free, command.kinds)
             and not ledger.ready.full(key)
             and not halted(ledger, key)
@@ -273,6 +275,7 @@ def tick(ledger: Ledger) -> Outcome:
         job = ledger.jobs.get(name)
         if job is not None and job.order == order and _look(ledger, job):
             touched.add(name)
+    reservations.look(ledger)
     return Changed(tuple(sorted(touched)))
 
 

@@ -149,6 +149,9 @@ def obstacle(ledger: Ledger, job: Job, worker: Worker) -> str:
         return f"the worker is quarantined: {worker.reason}"
     if worker.drain:
         return "the worker is draining"
+    kept = ledger.state.reservations.get(worker.id, "")
+    if kept in ledger.ready.keys and ledger.ready.keys[kept] != _key(job):
+        return f"the worker is kept free for job {kept}, which has waited long"
     return misfit(_key(job), worker.capability, free_of(ledger, worker), ())
 
 

@@ -116,7 +116,7 @@ class Driver:
         """Return a driver of a replica that loaded this one's snapshot, with the same clock."""
         twin = Driver(checked=self.checked)
         twin.machine.restore(list(self.machine.snapshot()))
-        twin.now_ms, twin.numbers = self.now_ms, itertools.count(next(self.numbers))
+        twin.now_ms, twin.numbers = self.now_ms, itertools.count(next(self.numbers) + 1)
         return twin
 
     def picture(self) -> str:
