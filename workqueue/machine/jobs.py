@@ -165,14 +165,16 @@ def cancel(ledger: Ledger, command: Cancel) -> Outcome:
     jobs = _each(ledger, command.jobs, Trigger.CANCEL)
     if isinstance(jobs, Refused):
         return jobs
+    stopped = [job for job in jobs if job.state is not JobState.RUNNING]
     for job in jobs:
         if job.state is JobState.RUNNING:
             job.cancelling = command.reason or "cancelled"
         else:
             job.reason = command.reason
             ledger.move(job, Trigger.CANCEL)
-            ended(ledger, job)
         ledger.record("cancel", job.spec.id, command.reason)
+    for job in stopped:  # when all are cancelled: the end of one must not make another of them fail
+        ended(ledger, job)
     return Changed(tuple(job.spec.id for job in jobs))
 
 

@@ -264,19 +264,26 @@ def give_back(ledger: Ledger, job: Job, reason: str) -> None:
 
 
 def tick(ledger: Ledger) -> Outcome:
-    """Handle Tick: look at everything that is due."""
+    """Handle Tick: look at everything that is due.
+
+    The heap also holds moments that are no longer true, others on a replica that was restored; so what is due is looked
+    at in the order of arrival, not of the heap.
+    """
     touched: set[str] = set()
     while ledger.due and ledger.due[0][0] <= ledger.now_ms:
-        _, order, name = heapq.heappop(ledger.due)
-        if order == 0:
-            if _expire_lock(ledger, name):
+        due: set[tuple[int, str]] = set()
+        while ledger.due and ledger.due[0][0] <= ledger.now_ms:
+            due.add(heapq.heappop(ledger.due)[1:])
+        for order, name in sorted(due):
+            if _expire_lock(ledger, name) if order == 0 else _look_at_job(ledger, order, name):
                 touched.add(name)
-            continue
-        job = ledger.jobs.get(name)
-        if job is not None and job.order == order and _look(ledger, job):
-            touched.add(name)
     reservations.look(ledger)
     return Changed(tuple(sorted(touched)))
+
+
+def _look_at_job(ledger: Ledger, order: int, name: str) -> bool:
+    job = ledger.jobs.get(name)
+    return job is not None and job.order == order and _look(ledger, job)
 
 
 def _look(ledger: Ledger, job: Job) -> bool:

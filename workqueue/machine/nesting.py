@@ -29,13 +29,16 @@ def is_deep(data: bytes, limit: int = DEPTH_MAX) -> bool:
     if len(data) <= limit or len(data) - len(data.translate(None, _OPENERS)) <= limit:
         return False  # there are not enough bytes that open anything
     try:
-        return skip(data, 0)[1] > limit
+        return skip(data, 0, limit)[1] > limit
     except (IndexError, ValueError):
         return False
 
 
-def skip(data: bytes, at: int) -> tuple[int, int]:
-    """Return where the value at `at` ends and how deep it is; raises IndexError or ValueError when it is not whole."""
+def skip(data: bytes, at: int, limit: int = 0) -> tuple[int, int]:
+    """Return where the value at `at` ends and how deep it is, or where it gets deeper than a limit.
+
+    Raises IndexError or ValueError when it is not whole.
+    """
     open_: list[int] = [1]  # values still to come on each level
     deepest = 0
     while open_:
@@ -46,6 +49,8 @@ def skip(data: bytes, at: int) -> tuple[int, int]:
         at, values = _step(data, at)
         if values >= 0:
             deepest = max(deepest, len(open_))
+            if limit and deepest > limit:
+                return at, deepest
             if values:
                 open_.append(values)
     if at > len(data):

@@ -71,6 +71,18 @@ def test_a_long_chain_fails_whole(driver: Driver) -> None:
     driver.tick()
 
 
+def test_a_job_and_what_depends_on_it_are_cancelled_at_once(driver: Driver) -> None:
+    """In one command, in any order; what depends on them and was not named fails."""
+    for names in (("a", "b"), ("d", "c")):
+        first, second = sorted(names)
+        driver.add(first)
+        driver.add(second, depends_on=(first,))
+        driver.add(f"after {second}", depends_on=(second,))
+        assert driver.do(c.Cancel(names, "not needed")) == o.Changed(names)
+        assert [driver.state(name) for name in names] == [State.CANCELLED, State.CANCELLED]
+        assert driver.state(f"after {second}") is State.FAILED
+
+
 def test_a_held_job_learns_of_a_failure_when_it_is_let_go(driver: Driver) -> None:
     """And what waits for it learns it too, on a restored replica as on the first."""
     driver.add("a")

@@ -169,3 +169,20 @@ def test_time_never_goes_back_and_never_leaps(driver: Driver) -> None:
     driver.tick()
     assert driver.view("status").now_ms == 1_000_000
     assert driver.state("a") is State.RUNNING
+
+
+def test_a_restored_replica_tells_the_same_story(driver: Driver) -> None:
+    """Events have the same numbers on every replica, also where one still remembers a lease as it was once."""
+    driver.add("a", lease_ms=1_000)
+    driver.add("b", lease_ms=1_000, priority=100)
+    renewed = driver.lease()
+    driver.now_ms += 100
+    driver.lease()
+    driver.now_ms += 400
+    renew(driver, renewed)
+    twin = driver.restored()
+    for each in (driver, twin):
+        each.tick(5_000)
+        expired = [event.subject for event in each.machine.events_since(0) if event.name == "lease.expired"]
+        assert expired == ["a", "b"]
+    assert driver.picture() == twin.picture()
