@@ -123,7 +123,7 @@ def ended(ledger: Ledger, job: Job) -> None:
     ends = [job]
     for each in ends:
         _end(ledger, each)
-        for name in sorted(ledger.dependents.pop(each.spec.id, ())):
+        for name in sorted(ledger.dependents.get(each.spec.id, ())):
             waiting = ledger.jobs.get(name)
             if waiting is not None and release_scheduled(ledger, name) and waiting.state in ENDED:
                 ends.append(waiting)

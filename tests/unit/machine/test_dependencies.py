@@ -118,10 +118,10 @@ def test_what_a_live_job_depends_on_is_not_archived(driver: Driver) -> None:
     driver.add("a", "b")
     driver.add("c", depends_on=("a", "b"))
     driver.complete(driver.lease())
-    driver.do(c.Archive(("a",)))
+    assert driver.do(c.Archive(("a",))) == o.Changed()
     for each in (driver, driver.restored()):
         assert settle(each) == ["b", "c"]
-    assert driver.do(c.Archive(("b", "c"))) == o.Changed(("b", "c"))
+    assert driver.do(c.Archive(("a", "b", "c"))) == o.Changed(("a", "b", "c"))
 
 
 def test_time_data_and_jobs_together(driver: Driver) -> None:
@@ -150,3 +150,35 @@ def test_data_of_another_config_or_kind_does_not_count(driver: Driver) -> None:
     driver.store("s2", kind="games")
     driver.tick()
     assert driver.state("a") is State.SCHEDULED
+
+
+def test_a_dependency_may_fail_and_be_retried_before_its_dependent_is_due(driver: Driver) -> None:
+    """What counts is how it is when the time has come; nobody is forgotten, on any replica."""
+    for name, ends in (("good", "complete"), ("bad", "fail")):
+        driver.add(name, retry=c.RetryPolicy(1))
+        driver.add(f"after {name}", depends_on=(name,), run_at_ms=driver.now_ms + 1_000)
+        driver.do(c.Fail("w1", name, driver.lease().attempt, "x"))
+        driver.do(c.Retry((name,)))
+        lease = driver.lease()
+        driver.tick(1_000)
+        assert driver.state(f"after {name}") is State.SCHEDULED
+        twin = driver.restored()
+        for each in (driver, twin):
+            each.complete(lease) if ends == "complete" else each.do(c.Fail("w1", name, lease.attempt, "x"))
+            each.tick(1_000)
+            wanted = State.AVAILABLE if ends == "complete" else State.FAILED
+            assert each.state(f"after {name}") is wanted
+        assert driver.picture() == twin.picture()
+        driver.do(c.Cancel((f"after {name}",)))
+
+
+def test_an_id_is_not_given_again_while_a_job_waits_for_it(driver: Driver) -> None:
+    """What a waiting or held job depends on is archived after it; so a namesake cannot take its place."""
+    driver.add("a", "b")
+    driver.add("c", depends_on=("a", "b"))
+    driver.complete(driver.lease())
+    assert driver.do(c.Archive(("a",))) == o.Changed()
+    driver.do(c.Hold(("c",)))
+    assert driver.do(c.Archive(("a",))) == o.Changed()
+    driver.do(c.Cancel(("c",)))
+    assert driver.do(c.Archive(("a",))) == o.Changed(("a",))
