@@ -30,7 +30,9 @@ import msgspec
 from workqueue.machine import commands as c
 from workqueue.machine import invariants
 from workqueue.machine.machine import Machine
-from workqueue.machine.outcomes import Completed, Outcome, Refused
+from workqueue.machine.outcomes import Completed, Granted, Lease, Outcome, Refused
+from workqueue.machine.payloads import entrants_of
+from workqueue.schema import KINDS as TYPES
 from workqueue.schema import (
     EvaluatePayload,
     GameResult,
@@ -90,7 +92,7 @@ def anything(rng: random.Random, depth: int = 3) -> Any:
 
 JOBS = tuple(f"job{k}" for k in range(40))
 WORKERS = ("w1", "w2", "w3", "w4")
-BOOTS = ("b1", "b1", "b1", "b2")
+BOOTS = (*["b1"] * 9, "b2")
 SHAS = tuple(f"sha{k}" for k in range(12))
 LOCKS = ("lock1", "lock2")
 KINDS = ("plain", "selfplay", "train", "tournament", "gauntlet", "evaluate", "export", "verify", "benchmark")
@@ -107,6 +109,12 @@ class Author:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
+        self.leases: list[Lease] = []  # granted lately
+
+    def learn(self, answer: Outcome) -> None:
+        """Remember who runs what, so that some of what is said is true."""
+        if isinstance(answer, Granted):
+            self.leases = [*self.leases, *answer.leases][-20:]
 
     def command(self) -> c.Command:
         rng = self.rng
@@ -164,6 +172,9 @@ class Author:
         return c.Claim(rng.choice(WORKERS), rng.choice(BOOTS), free, rng.randint(0, 4))
 
     def _lease(self) -> tuple[str, int]:
+        if self.leases and self.rng.random() < 0.6:
+            lease = self.rng.choice(self.leases)
+            return lease.job, lease.attempt
         return self.rng.choice(JOBS), self.rng.choice((1, 1, 1, 2, 2, 3, 4, 5))
 
     def _Renew(self) -> c.Command:  # noqa: N802
@@ -175,16 +186,39 @@ class Author:
         return c.Complete(self.rng.choice(WORKERS), each)
 
     def _completion(self) -> c.Completion:
-        rng = self.rng
         sha = self._sha()
+        artifacts = (c.ArtifactRef(sha, 10, "bytes"),)
+        if not self.leases or self.rng.random() < 0.3:
+            return c.Completion(*self._lease(), raw(self._any_result(sha)), artifacts)
+        lease = self.rng.choice(self.leases)
+        return c.Completion(lease.job, lease.attempt, raw(self._fitting_result(lease, sha)), artifacts)
+
+    def _fitting_result(self, lease: Lease, sha: str) -> object:
+        """Return what the payload of a lease may lead to."""
+        payload: Any = msgspec.msgpack.decode(lease.payload, type=TYPES[lease.kind][0]) if lease.kind in TYPES else None
+        match payload:
+            case SelfplayPayload():
+                return SelfplayResult(10, 9, 9, 1, (ShardRef(sha, 10, 10, 9),), (5, 5), payload.player.key, "")
+            case TrainPayload():
+                return TrainResult(sha, 10, 10, 10, 1, 1, 1, 1, 1, raw({}))
+            case TournamentPayload() | GauntletPayload() | EvaluatePayload():
+                known = sorted(entrants_of(payload))
+                seats = tuple(self.rng.choice(known) for _ in range(payload.players))
+                ranks = (1, *(self.rng.randint(1, 2) for _ in seats[1:]))
+                games = {f"g{self.rng.randrange(500)}" for _ in range(3)}
+                return MatchesResult(tuple(GameResult(g, seats, ranks, 9, "x", "o", sha) for g in sorted(games)), 1, "")
+            case _:
+                return {}
+
+    def _any_result(self, sha: str) -> object:
+        rng = self.rng
         player = self._player()
         keys = (player.key, rng.choice(("none:random:-", "none:heuristic:-")))
         game = GameResult(f"g{rng.randrange(500)}", keys, rng.choice(((1, 2), (2, 1), (1, 1))), 9, "x", "o", sha)
-        result = rng.choice((
-            {}, {}, SelfplayResult(10, 9, 9, 1, (ShardRef(sha, 10, 10, 9),), (5, 5), player.key, ""),
+        return rng.choice((
+            {}, SelfplayResult(10, 9, 9, 1, (ShardRef(sha, 10, 10, 9),), (5, 5), player.key, ""),
             TrainResult(sha, 10, 10, 10, 1, 1, 1, 1, 1, raw({})), MatchesResult((game,), 1, ""),
         ))  # fmt: skip
-        return c.Completion(*self._lease(), raw(result), (c.ArtifactRef(sha, 10, "bytes"),))
 
     def _Fail(self) -> c.Command:  # noqa: N802
         fault = self.rng.choice(list(c.Fault))
@@ -289,10 +323,10 @@ class Author:
         return c.PutSettings({name: raw(value)}, self.rng.choice((-1, -1, 3)))
 
     def _Halt(self) -> c.Command:  # noqa: N802
-        return c.Halt(self.rng.choice(("*", *KINDS, *CONFIGS)), "because")
+        return c.Halt(self.rng.choice((*KINDS, *CONFIGS, "nothing", "*")), "because")
 
     def _Resume(self) -> c.Command:  # noqa: N802
-        return c.Resume(self.rng.choice(("*", *KINDS, *CONFIGS)))
+        return c.Resume(self.rng.choice(("*", "*", *KINDS, *CONFIGS)))
 
     def _RegisterKind(self) -> c.Command:  # noqa: N802
         return c.RegisterKind(self.rng.choice(("plain", "other", "train")), share=self.rng.randint(-1, 1_001))
@@ -445,6 +479,7 @@ def replica(entries: int, seed: int, *, restores: int = 0, frames: int = 0) -> d
         spent += time.perf_counter() - began
         for answer in answers:
             outcomes[said(answer)] += 1
+            stream.author.learn(answer)
         if not k % max(1, entries // RESTORES):
             look_at(machine)
             if restores:
