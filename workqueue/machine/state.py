@@ -130,7 +130,7 @@ class Artifact(Record):
     kind: str
     config: str = ""
     holders: tuple[str, ...] = ()
-    refs: tuple[str, ...] = ()  # "model:…", "data:…", "match:…", "job:…", "manual"
+    refs: tuple[str, ...] = ()  # "model:…", "data:…", "match:…", "manual"
     worker: str = ""
     model: str = ""  # whose play a shard holds
     at_ms: int = 0
