@@ -142,13 +142,8 @@ class Ledger:
                 if spec.group:
                     self.ready.group_running[spec.group] += 1
                 self.watch(job)
-            case JobState.SCHEDULED:
-                self._depend(job)
-                self.wake_at(max(job.due_ms, self.now_ms), job.order, spec.id)
-                if spec.conditions:
-                    self.conditional.add(spec.id)
-            case JobState.HELD:
-                self._depend(job)
+            case JobState.SCHEDULED | JobState.HELD:
+                self._wait(job)
             case JobState.RETRYABLE:
                 self.wake_at(job.due_ms, job.order, spec.id)
             case _:
@@ -163,9 +158,14 @@ class Ledger:
             if spec.wait_ms_max and job.state in {JobState.AVAILABLE, JobState.SCHEDULED}:
                 self.wake_at(job.enqueued_ms + spec.wait_ms_max, job.order, spec.id)
 
-    def _depend(self, job: Job) -> None:
-        for name in job.spec.depends_on:
-            self.dependents[name].add(job.spec.id)
+    def _wait(self, job: Job) -> None:
+        spec = job.spec
+        for name in spec.depends_on:
+            self.dependents[name].add(spec.id)
+        if job.state is JobState.SCHEDULED:
+            self.wake_at(max(job.due_ms, self.now_ms), job.order, spec.id)
+            if spec.conditions:
+                self.conditional.add(spec.id)
 
     def count(self, state: JobState, *, kind: str = "", config: str = "") -> int:
         """Return how many jobs are in a state."""
