@@ -70,6 +70,7 @@ def record() -> Recorder:
     _story(driver)
     _varied(driver)
     _unreadable(driver)
+    _ending(driver)
     missing = sorted({kind.__name__ for kind in c.AnyCommand.__args__} - recorder.done)
     assert not missing, f"the log lacks {missing}"
     return recorder
@@ -132,6 +133,20 @@ def _unreadable(driver: Driver) -> None:
         driver.machine.apply(msgspec.msgpack.encode([1, driver.now_ms, [request, tick]]))
     driver.machine.apply(msgspec.msgpack.encode([99, driver.now_ms, [tick]]))
     driver.machine.apply(b"\xc1")
+
+
+def _ending(driver: Driver) -> None:
+    """Leave one of everything in the snapshot."""
+    driver.do(c.Resume("*"))
+    driver.worker("w9", devices=(("gpu", 8_000),))
+    driver.add("kept", config=CONFIG, group="kept", requires=c.Requirements(cpus=2), total_ms_max=60_000)
+    driver.add("after kept", depends_on=("kept",), conditions=(c.Condition("shard", CONFIG, 1),))
+    driver.add("held", unique="kept")
+    driver.do(c.Hold(("held",), "golden"))
+    driver.claim("w9", limit=9, cpus=2)
+    driver.do(c.Acquire("kept", "w9", 60_000, 2))
+    driver.do(c.Halt("verify", "golden"))
+    driver.do(c.SilenceAlert("disk", driver.now_ms + 60_000, "golden"))
 
 
 def write(release: str) -> list[Path]:
