@@ -96,7 +96,7 @@ def _story(driver: Driver) -> None:
     driver.do(c.BreakLock("lock", "golden"))
     driver.do(c.RevokeToken("t", "golden") if driver.do(c.PutToken("t", "read", "hash")) else c.Tick())
     driver.do(c.PutSettings({"target_elo": raw(1800)}))
-    driver.do(c.Revoke(worker="w1", since_ms=driver.now_ms))
+    driver.do(c.Revoke(worker="w1", since_ms=driver.now_ms + 1))
     driver.add("a", "b", "c", lease_ms=5_000, retry=c.RetryPolicy(2, 100, 1_000))
     driver.add("d", depends_on=("a",), wait_ms_max=90_000)
     driver.do(c.Hold(("b",)))
