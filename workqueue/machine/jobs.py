@@ -179,12 +179,18 @@ def retry(ledger: Ledger, command: Retry) -> Outcome:
         job.payload_faults = job.other_faults = 0
         job.cancelling = job.reason = ""
         job.due_ms = job.ended_ms = 0
+        _wait_anew(ledger, job)
         payload = read_payload(job.spec)
         ledger.need(payload)
         ledger.move(job, Trigger.RETRY)
         release(ledger, job)
         ledger.record("retry", job.spec.id, command.reason)
     return Changed(tuple(job.spec.id for job in jobs))
+
+
+def _wait_anew(ledger: Ledger, job: Job) -> None:
+    if job.spec.wait_ms_max:  # else it would expire at once for what was an operator's doing
+        job.enqueued_ms = ledger.now_ms
 
 
 def hold(ledger: Ledger, command: Hold) -> Outcome:
@@ -207,6 +213,7 @@ def unhold(ledger: Ledger, command: Unhold) -> Outcome:
         return jobs
     for job in jobs:
         job.reason = ""
+        _wait_anew(ledger, job)
         ledger.move(job, Trigger.UNHOLD)
         release(ledger, job)
         ledger.record("unhold", job.spec.id, command.reason)

@@ -356,6 +356,9 @@ def begin_term(ledger: Ledger, command: BeginTerm) -> Outcome:
         for name in names:
             job = ledger.jobs[name]
             job.lease_until_ms = max(job.lease_until_ms, ledger.now_ms + job.spec.lease_ms)
+    for lock in ledger.state.locks.values():
+        for place in lock.places:
+            place.expires_ms = max(place.expires_ms, ledger.now_ms + place.ttl_ms)
     ledger.emit("leader.changed", str(command.term), term=command.term)
     return Changed()
 

@@ -145,13 +145,8 @@ class Ledger:
                 if spec.group:
                     self.ready.group_running[spec.group] += 1
                 self.watch(job)
-            case JobState.SCHEDULED:
-                self._depend(job)
-                self.wake_at(max(job.due_ms, self.now_ms), job.order, spec.id)
-                if spec.conditions:
-                    self.conditional.add(spec.id)
-            case JobState.HELD:
-                self._depend(job)
+            case JobState.SCHEDULED | JobState.HELD:
+                self._wait(job)
             case JobState.RETRYABLE:
                 self.wake_at(job.due_ms, job.order, spec.id)
             case _:
@@ -170,9 +165,14 @@ class Ledger:
             if spec.wait_ms_max and job.state in {JobState.AVAILABLE, JobState.SCHEDULED}:
                 self.wake_at(job.enqueued_ms + spec.wait_ms_max, job.order, spec.id)
 
-    def _depend(self, job: Job) -> None:
-        for name in job.spec.depends_on:
-            self.dependents[name].add(job.spec.id)
+    def _wait(self, job: Job) -> None:
+        spec = job.spec
+        for name in spec.depends_on:
+            self.dependents[name].add(spec.id)
+        if job.state is JobState.SCHEDULED:
+            self.wake_at(max(job.due_ms, self.now_ms), job.order, spec.id)
+            if spec.conditions:
+                self.conditional.add(spec.id)
 
     def need(self, payload: Schema | Refused | None, change: int = 1) -> None:
         """Say that a live job needs the artifacts in its payload, or (change -1) that it needs them no more."""

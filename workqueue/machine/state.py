@@ -86,6 +86,7 @@ class Place(Record):
     token: int
     holder: str
     expires_ms: int
+    ttl_ms: int = 0  # as last asked for
 
 
 class Lock(Record):
