@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.consensus_cluster import Asker, Voters, load1, voters
-from benchmarks.facts import ROOT, facts, milliseconds, percentile
+from benchmarks.facts import ROOT, facts, milliseconds
 
 BASE_PORT = 24000
 SIZE = 200  # bytes of an operation's value
@@ -219,10 +219,9 @@ async def snapshot(options: Options, folder: Path) -> dict[str, Any]:
             await asker.ask("fill", {"count": options.jobs, "batch": 1000, "size": SIZE})
         row["before"] = await _worst(cluster, leader, None, options.seconds)
         row["rss_mb_voter"] = _rss_mb(cluster.processes[leader].pid)
-        gaps = []
-        for node_id in [leader, *(n for n in cluster.ids if n != leader)]:
-            gaps.append(await _worst(cluster, leader, node_id, options.seconds))
-    row |= {"stall_ms": gaps[0], "stall_ms_at_a_follower": max(gaps[1:], default=0.0), "load1": load1()}
+        row["stall_ms"] = await _worst(cluster, leader, leader, options.seconds)
+        followers = [await _worst(cluster, leader, n, options.seconds) for n in cluster.ids if n != leader]
+    row |= {"stall_ms_at_a_follower": max(followers, default=0.0), "load1": load1()}
     return {"snapshot": row}
 
 
@@ -278,7 +277,7 @@ async def _fill_entries(asker: Asker, count: int) -> None:
 
 
 async def _applied(cluster: Voters, node_id: str, index: int) -> None:
-    while (await cluster.status(node_id))["applied_index"] < index:  # noqa: ASYNC110 - another process is asked
+    while (await cluster.status(node_id))["applied_index"] < index:
         await asyncio.sleep(0.05)
 
 

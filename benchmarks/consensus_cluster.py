@@ -28,7 +28,7 @@ class Asker:
         self._writer = writer
         self._number = 0
 
-    async def ask(self, question: str, argument: object = None) -> Any:  # noqa: ANN401 - decoded from the wire
+    async def ask(self, question: str, argument: object = None) -> Any:
         """Return the answer; RuntimeError if it is a refusal."""
         self._number += 1
         data = msgspec.msgpack.encode([self._number, question, argument])
@@ -47,9 +47,7 @@ class Asker:
 class Voters:
     """Voter processes on loopback with mutual TLS and synced disks."""
 
-    def __init__(
-        self, folder: Path, count: int, base_port: int, machine: str = "ledger", **changes: object
-    ) -> None:
+    def __init__(self, folder: Path, count: int, base_port: int, machine: str = "ledger", **changes: object) -> None:
         self._folder = folder
         self._machine = machine
         self._changes = changes

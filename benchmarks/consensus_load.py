@@ -84,7 +84,9 @@ async def main(task: dict[str, Any]) -> dict[str, Any]:
     for number in range(task["connections"]):
         name = f"{task['run']}-{number}"
         _, connection = await loop.create_connection(
-            lambda name=name: Connection(task, name), "127.0.0.1", task["port"]  # type: ignore[misc]
+            lambda name=name: Connection(task, name),
+            "127.0.0.1",
+            task["port"],  # type: ignore[misc]
         )
         connections.append(connection)
     sys.stdout.write("READY\n")

@@ -97,7 +97,7 @@ class Served(asyncio.Protocol):
             self._voter.ask(question, argument, lambda ok, answer, number=number: self.reply(number, ok, answer))
         del buffer[:at]
 
-    def reply(self, number: int, ok: bool, answer: object) -> None:  # noqa: FBT001
+    def reply(self, number: int, ok: bool, answer: object) -> None:
         if not self._out:
             asyncio.get_running_loop().call_soon(self._flush)
         data = msgspec.msgpack.encode([number, ok, answer])
@@ -117,13 +117,13 @@ class Voter:
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
 
-    def ask(self, question: str, argument: Any, reply: Reply) -> None:  # noqa: ANN401 - decoded from the wire
+    def ask(self, question: str, argument: Any, reply: Reply) -> None:
         if question == "op":
             self._replica.propose_nowait([argument], lambda outcomes, error: _answer(reply, outcomes, error))
         elif question == "bench":
-            Generator(self._replica, argument, lambda found: reply(True, found))  # noqa: FBT003
+            Generator(self._replica, argument, lambda found: reply(True, found))
         elif question == "status":
-            reply(True, self._status())  # noqa: FBT003
+            reply(True, self._status())
         else:
             task = asyncio.ensure_future(getattr(self, f"_{question}")(argument))
             task.add_done_callback(lambda ended: reply(ended.exception() is None, str(ended.exception() or "")))
@@ -152,7 +152,7 @@ class Voter:
                 await space.acquire()
                 group.create_task(one(commands))
 
-    def _requests(self, argument: dict[str, int]) -> Any:  # noqa: ANN401
+    def _requests(self, argument: dict[str, int]) -> Any:
         count, batch = argument["count"], argument["batch"]
         value = os.urandom(argument.get("size", 200))
         if isinstance(self._replica.machine, Ledger):

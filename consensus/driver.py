@@ -250,6 +250,7 @@ class Driver:
     def disconnected(self, node_id: str) -> None:
         """A link to a voter is down."""
         self._guard(lambda: self.raft.disconnected(node_id))
+        self.kick()
 
     def receive(self, node_id: str, message: m.Message) -> None:
         """Act on a message of another voter."""
@@ -279,6 +280,7 @@ class Driver:
         raft = self.raft
         self._launch()
         self._confirm()
+        raft.flush()  # before applying: the leader waits for the answer, nobody waits for a follower's state
         raft.tick()
         raft.flush()
         self._tell_role()

@@ -8,6 +8,7 @@ Messages go out by `Outbox`; answers that promise durability wait in `_promises`
 """
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -22,8 +23,12 @@ from consensus.entry import entry_head
 from consensus.errors import InvariantBroken, MachineFailed
 from consensus.journal import Entry, Journal
 from consensus.machine import StateMachine
+from consensus.pace import Pace
 
 LIBRARY_VERSION = "0.3.17"
+# Its own clock is CLOCK_MONOTONIC_RAW, which drifts from the one that event loops and `SystemClock` read, by seconds a
+# day: a leader would be late with its heartbeats by that much.
+library.monotonicTime = time.monotonic
 COMMAND, NO_OP = b"\x00", b"\x01"  # first byte of a log entry, as in the library
 _LEADER = 2
 MAX_MESSAGE_BYTES = 1 << 20  # of entries in one Append
@@ -165,6 +170,7 @@ class Raft(SyncObj):  # type: ignore[misc]
     """One voter's Raft; `receive` and `tick` drive it, `flush` must follow both before control returns to the loop."""
 
     _SyncObj__newAppendEntriesTime: float
+    _SyncObj__raftElectionDeadline: float
 
     def __init__(
         self,
@@ -191,6 +197,9 @@ class Raft(SyncObj):  # type: ignore[misc]
         self._clock = clock
         self._chance = chance
         self._times = times
+        self._pace = Pace(times.election)
+        self._leader_link_lost_at: float | None = None
+        self._ticked_at = clock.monotonic()
         self._waiting: dict[int, Done] = {}
         self._promises: list[tuple[str, m.Appended]] = []
         self._votes: set[str] = set()
@@ -291,8 +300,12 @@ class Raft(SyncObj):  # type: ignore[misc]
         self._SyncObj__connectedNodes.add(Voter(node_id))
 
     def disconnected(self, node_id: str) -> None:
-        """A link to a voter is down."""
+        """A link to a voter is down; if it leads, it may have died, which need not wait for a timeout to be asked."""
         self._SyncObj__connectedNodes.discard(Voter(node_id))
+        if node_id == self.leader_id and not self.is_leader:
+            self._leader_link_lost_at = self._clock.monotonic()
+            soon = self._leader_link_lost_at + self._turn_to_ask()
+            self._SyncObj__raftElectionDeadline = min(self._SyncObj__raftElectionDeadline, soon)
         if self.snapshots is not None:
             self.snapshots.forget(node_id)
 
@@ -333,6 +346,7 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def tick(self) -> None:
         """Do whatever is due: elections, commits, applying, sending."""
+        self._mind_the_pace()
         self._advance_commit()
         self.doTick(0.0)
         if self.snapshots is not None:
@@ -400,7 +414,10 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def note_response(self, node_id: str) -> None:
         """The leader heard from a follower."""
-        self._SyncObj__lastResponseTime[Voter(node_id)] = self._clock.monotonic()
+        now = self._clock.monotonic()
+        if self.is_leader:
+            self._pace.silence(self.heard_seconds_ago(), now)
+        self._SyncObj__lastResponseTime[Voter(node_id)] = now
 
     # ---- followers: appending (defects 3, 5, 6, 15, 23, 24)
 
@@ -410,10 +427,17 @@ class Raft(SyncObj):  # type: ignore[misc]
             return False
         if term == self.term and self.is_leader:
             raise InvariantBroken(f"{node_id} leads term {term} as well")
-        self._heard_at = self._clock.monotonic()
+        self._note_silence(node_id, term)
         beat = {"type": "append_entries", "term": term, "commit_index": 0}
         self._SyncObj__onMessageReceived(Voter(node_id), beat)
         return True
+
+    def _note_silence(self, node_id: str, term: int) -> None:
+        now = self._clock.monotonic()
+        if node_id == self.leader_id and term == self.term:  # the same leader lived all the while
+            self._pace.silence(now - self._heard_at, now)
+        self._heard_at = now
+        self._leader_link_lost_at = None
 
     def _on_append(self, node_id: str, message: m.Append) -> None:
         if not self._on_heartbeat(node_id, message.term):
@@ -538,8 +562,36 @@ class Raft(SyncObj):  # type: ignore[misc]
     # ---- elections (defect 12; a vote repeated by the network counts once)
 
     def _SyncObj__generateRaftTimeout(self) -> float:
-        low, high = self._times.election
+        now = self._clock.monotonic()
+        low, high = self._pace.low(now), self._pace.high(now)
         return low + (high - low) * self._chance.random()
+
+    def _patience(self) -> float:
+        """Return after how many seconds to ask again for votes: soon while others may still notice what we noticed."""
+        now, lost_at = self._clock.monotonic(), self._leader_link_lost_at
+        if lost_at is not None and now - lost_at < self._pace.low(now):
+            return self._times.heartbeat + self._turn_to_ask()
+        return self._SyncObj__generateRaftTimeout()
+
+    def _turn_to_ask(self) -> float:
+        """Return after how many seconds to ask for votes once the leader's link is lost, one voter after the other."""
+        rest = sorted({self.node_id, *self.peers} - {self.leader_id})
+        stretch = self._pace.stretch(self._clock.monotonic())
+        return (0.2 + 0.5 * rest.index(self.node_id)) * self._times.heartbeat * stretch
+
+    def _mind_the_pace(self) -> None:
+        """Note how long a majority was silent; a leader that itself stood still must not blame the others for it."""
+        now = self._clock.monotonic()
+        stood_still = now - self._ticked_at - self._times.heartbeat
+        self._ticked_at = now
+        if not (self.is_leader and self.peers):
+            return
+        if stood_still > self._times.heartbeat:
+            heard = self._SyncObj__lastResponseTime
+            for peer in self.peers:
+                heard[Voter(peer)] += stood_still
+            self._pace.silence(stood_still, now)
+        self._SyncObj__conf.leaderFallbackTimeout = self._pace.high(now)
 
     def _SyncObj__connectedToAnyone(self) -> bool:
         """The library's last question before it campaigns: only after a majority said that it would vote for us."""
@@ -547,7 +599,7 @@ class Raft(SyncObj):  # type: ignore[misc]
             self._may_campaign = False
             self._votes = set()
             return True
-        self._SyncObj__raftElectionDeadline = self._clock.monotonic() + self._SyncObj__generateRaftTimeout()
+        self._SyncObj__raftElectionDeadline = self._clock.monotonic() + self._patience()
         self._pre_round += 1
         self._pre_votes = set()
         ask = m.PreVote(self.term + 1, self._pre_round, self.journal.last_index, self.journal.last_term)
@@ -557,7 +609,8 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def _on_pre_vote(self, node_id: str, message: m.PreVote) -> None:
         journal = self.journal
-        hears_a_leader = self._clock.monotonic() - self._heard_at < self._times.election[0]
+        now = self._clock.monotonic()
+        hears_a_leader = self._leader_link_lost_at is None and now - self._heard_at < self._pace.low(now)
         if self.is_leader or hears_a_leader:
             return
         if (message.last_term, message.last_index) >= (journal.last_term, journal.last_index):
