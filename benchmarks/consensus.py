@@ -1,12 +1,12 @@
 """The replicated log's speed: five processes, mutual TLS, fdatasync, operations of 200 bytes.
 
-    python -m benchmarks.consensus                            # everything but `spurious`, about six minutes
+    python -m benchmarks.consensus                            # everything but `spurious` and `peers`, about six minutes
     python -m benchmarks.consensus --quick                    # the same in about a minute, for a first look
-    python -m benchmarks.consensus --only batches,clients --seconds 5 --peers
+    python -m benchmarks.consensus --only peers               # us and the peers that are installed, in turn
     python -m benchmarks.consensus --only spurious --minutes 10
 
-Prints a table with the goals and writes benchmarks/results/consensus.json. With --peers the same batches are committed
-on those of etcd, RabbitMQ quorum queues and NATS that are installed, in turn with ours in the same run.
+Prints a table with the goals and writes benchmarks/results/consensus.json. In `peers` the same requests go from client
+processes to us and to those of etcd, RabbitMQ quorum queues and NATS that are installed, in turn at every point.
 """
 
 import argparse
@@ -22,13 +22,19 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from benchmarks import peers, peers_load
 from benchmarks.consensus_cluster import Asker, Voters, load1, voters
 from benchmarks.facts import ROOT, facts, milliseconds
+from benchmarks.peers_servers import Servers
+from consensus.ledger import Command
 
 BASE_PORT = 24000
 SIZE = 200  # bytes of an operation's value
 BATCHES = ((1, 1), (10, 16), (100, 1), (100, 8), (1000, 1), (1000, 4))  # operations in a request, outstanding requests
 OUTSTANDING = (64, 256, 512)
+COMPARED = ((1, 1), (1, 64), (1, 256), (10, 16), (100, 8), (100, 16), (1000, 4))  # from client processes, with peers
 GOALS: dict[str, tuple[str, float, str]] = {  # row -> (value, goal, whether more or less is better)
     "batches 1x1": ("ops_s", 1_366, ">="),
     "batches 10x16": ("ops_s", 38_000, ">="),
@@ -50,7 +56,6 @@ class Options(argparse.Namespace):
     """What was asked for on the command line."""
 
     quick: bool
-    peers: bool
     seconds: float
     trials: int
     entries: int
@@ -96,9 +101,10 @@ async def batch_load(cluster: Voters, batch: int, outstanding: int, seconds: flo
     return {**found, "operations": len(found["latencies"]) * batch}
 
 
-async def client_load(cluster: Voters, outstanding: int, seconds: float) -> dict[str, Any]:
-    """Make load from two client processes of four connections each: single operations, so many outstanding in all."""
-    processes, connections = 2, 4
+async def client_load(cluster: Voters, outstanding: int, seconds: float, batch: int = 1) -> dict[str, Any]:
+    """Make load from client processes over TCP: requests of `batch` operations, so many outstanding in all."""
+    processes = 2 if outstanding >= 8 else 1
+    connections = min(4, outstanding // processes)
     leader = await cluster.leader()
     started = []
     for number in range(processes):
@@ -108,6 +114,7 @@ async def client_load(cluster: Voters, outstanding: int, seconds: float) -> dict
             "outstanding": outstanding // processes // connections,
             "seconds": seconds,
             "size": SIZE,
+            "batch": batch,
             "run": f"c{next(_runs)}-{number}",
         }
         process = await asyncio.create_subprocess_exec(
@@ -124,7 +131,7 @@ async def client_load(cluster: Voters, outstanding: int, seconds: float) -> dict
     latencies = [value for result in results for value in result["latencies"]]
     seconds = max(result["seconds"] for result in results)
     failed = sum(result["failed"] for result in results)
-    return {"seconds": seconds, "latencies": latencies, "failed": failed, "operations": len(latencies)}
+    return {"seconds": seconds, "latencies": latencies, "failed": failed, "operations": len(latencies) * batch}
 
 
 # ---- scenarios: name -> rows
@@ -149,6 +156,57 @@ async def clients(options: Options, folder: Path) -> dict[str, Any]:
             work = client_load(cluster, outstanding, options.seconds)
             rows[f"clients {outstanding}"] = await measured(cluster, work)
     return rows
+
+
+async def compared(options: Options, folder: Path) -> dict[str, Any]:
+    """The same requests from client processes to us and to each peer that is installed, one after another."""
+    rows: dict[str, Any] = {}
+    async with peers.running(folder) as others, voters(folder, options.voters, BASE_PORT, **options.raft) as cluster:
+        for batch, outstanding in COMPARED:
+            point = f"{batch}x{outstanding}"
+            work = client_load(cluster, outstanding, options.seconds, batch)
+            ours = rows[f"rift {point}"] = await measured(cluster, work)
+            for name, servers in others.items():
+                row = rows[f"{name} {point}"] = await _peer(servers, batch, outstanding, options.seconds)
+                row["rift_times_as_many"] = round(ours["ops_s"] / row["ops_s"], 2)
+        ours = await idle_load(cluster, options.seconds)
+        rows["rift idle"] = {**milliseconds(ours), "load1": load1()}
+        for name, servers in others.items():
+            results, _ = await peers_load.run(servers, 1, {"sorts": {"idle_commit": 1}, "seconds": options.seconds})
+            rows[f"{name} idle"] = {**milliseconds(results[0]["latencies"]["commit"]), "load1": load1()}
+    return rows
+
+
+async def _peer(servers: Servers, batch: int, outstanding: int, seconds: float) -> dict[str, Any]:
+    processes = 2 if outstanding >= 8 else 1
+    task = {"sorts": {"commit": outstanding // processes}, "batch": batch, "seconds": seconds}
+    results, cpu_s = await peers_load.run(servers, processes, task)
+    operations = sum(result["counts"]["committed"] for result in results)
+    latencies = [value for result in results for value in result["latencies"]["commit"]]
+    return {
+        "ops_s": round(operations / max(result["seconds"] for result in results)),
+        **milliseconds(latencies),
+        "cpu_us_op_all": round(cpu_s / operations * 1e6, 2),
+        "durable": servers.durable,
+        "load1": load1(),
+    }
+
+
+async def idle_load(cluster: Voters, seconds: float) -> list[float]:
+    """Commit one operation now and then from a client; returns the seconds that each took."""
+    latencies: list[float] = []
+    end = time.monotonic() + seconds
+    async with cluster.asker(await cluster.leader()) as asker:
+        for number in itertools.count(1):
+            if time.monotonic() > end:
+                break
+            command = Command("idle", number, "put", "idle", bytes(SIZE))
+            data = msgspec.msgpack.encode(command)
+            started = time.perf_counter()
+            await asker.ask("op", [data])
+            latencies.append(time.perf_counter() - started)
+            await asyncio.sleep(0.02)
+    return latencies
 
 
 async def idle(options: Options, folder: Path) -> dict[str, Any]:
@@ -308,6 +366,7 @@ SCENARIOS: dict[str, Callable[[Options, Path], Awaitable[dict[str, Any]]]] = {
     "batches": batches,
     "clients": clients,
     "idle": idle,
+    "peers": compared,
     "failover": failover,
     "snapshot": snapshot,
     "recovery": recovery,
@@ -346,7 +405,7 @@ async def run(options: Options, scratch: Path) -> dict[str, Any]:
 def parse() -> Options:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(name for name in SCENARIOS if name != "spurious"))
+    parser.add_argument("--only", default=",".join(name for name in SCENARIOS if name not in {"spurious", "peers"}))
     parser.add_argument("--quick", action="store_true", help="small sizes and short times")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each point")
     parser.add_argument("--trials", type=int, default=50, help="kills of the leader")

@@ -1,4 +1,4 @@
-"""A client process of the consensus benchmark: single operations over TCP, so many outstanding on each connection."""
+"""A client process of the consensus benchmark: requests over TCP, so many outstanding on each connection."""
 
 import asyncio
 import json
@@ -18,6 +18,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, task: dict[str, Any], name: str) -> None:
         self._task = task
+        self._batch: int = task.get("batch", 1)
         self._name = name
         self._value = os.urandom(task["size"])
         self._buffer = bytearray()
@@ -45,12 +46,15 @@ class Connection(asyncio.Protocol):
         frames = []
         now = time.perf_counter()
         for _ in range(count):
-            self._number += 1
-            number = self._number
-            command = Command(self._name, number, "put", f"k{number % KEYS}", self._value)
-            data = msgspec.msgpack.encode([number, "op", msgspec.msgpack.encode(command)])
+            first = self._number + 1
+            self._number += self._batch
+            commands = [
+                msgspec.msgpack.encode(Command(self._name, number, "put", f"k{number % KEYS}", self._value))
+                for number in range(first, self._number + 1)
+            ]
+            data = msgspec.msgpack.encode([first, "op", commands])
             frames.append(LENGTH.pack(len(data)) + data)
-            self._sent[number] = now
+            self._sent[first] = now
         self._transport.write(b"".join(frames))
 
     def data_received(self, data: bytes) -> None:

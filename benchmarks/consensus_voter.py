@@ -1,7 +1,7 @@
 """One voter of the consensus benchmark, and what can be asked of it over a local TCP port.
 
 Frames are a 32-bit little-endian length and msgpack. A client sends `[number, question, argument]` and gets
-`[number, ok, answer]`; an `op` holds one command of the ledger, which is answered when it is committed and applied.
+`[number, ok, answer]`; an `op` holds commands of the ledger, which are answered when they are committed and applied.
 """
 
 import asyncio
@@ -119,7 +119,7 @@ class Voter:
 
     def ask(self, question: str, argument: Any, reply: Reply) -> None:
         if question == "op":
-            self._replica.propose_nowait([argument], lambda outcomes, error: _answer(reply, outcomes, error))
+            self._replica.propose_nowait(argument, lambda outcomes, error: _answer(reply, outcomes, error))
         elif question == "bench":
             Generator(self._replica, argument, lambda found: reply(True, found))
         elif question == "status":
