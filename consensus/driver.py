@@ -258,7 +258,14 @@ class Driver:
             self._guard(lambda: self._compare(node_id, message.index, message.digest))
         else:
             self._guard(lambda: self.raft.receive(node_id, message))
+            if isinstance(message, m.Appended) and self.raft.is_leader and not self.raft.can_commit():
+                return  # nothing to do yet: most answers only tell what a majority has answered already
         self.kick()
+
+    def settle(self) -> None:
+        """Do now what was to be done after the loop's next look at its sockets: a link has no more messages."""
+        if self._kicked:
+            self._kicked_turn()
 
     # ---- turning
 
@@ -269,8 +276,9 @@ class Driver:
             self._scheduler.call_soon(self._kicked_turn)
 
     def _kicked_turn(self) -> None:
-        self._kicked = False
-        self._guard(self._turn)
+        if self._kicked:
+            self._kicked = False
+            self._guard(self._turn)
 
     def _timed_turn(self) -> None:
         self._timer = None

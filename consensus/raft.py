@@ -7,6 +7,7 @@ closes, by number, and `tests/unit/consensus` shows each on the library unmodifi
 Messages go out by `Outbox`; answers that promise durability wait in `_promises` until `flush` has synced the journal.
 """
 
+import functools
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -44,8 +45,18 @@ Done = Callable[[Sequence[object] | None], None]  # outcomes, or None: the outco
 class Voter(Node):  # type: ignore[misc]
     """A voter as the library sees it, with a hash that is the same in every process."""
 
+    def __init__(self, node_id: str) -> None:
+        super().__init__(node_id)
+        self._hash = hash_id(node_id)
+
     def __hash__(self) -> int:
-        return hash_id(self.id)
+        return self._hash
+
+
+@functools.cache
+def voter(node_id: str) -> Voter:
+    """Return the one object for a voter: looking it up in the library's tables then costs no comparison of names."""
+    return Voter(node_id)
 
 
 def hash_id(name: str) -> int:
@@ -200,6 +211,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         self._pace = Pace(times.election)
         self._leader_link_lost_at: float | None = None
         self._ticked_at = clock.monotonic()
+        self._silence_at = self._ticked_at
         self._waiting: dict[int, Done] = {}
         self._promises: list[tuple[str, m.Appended]] = []
         self._votes: set[str] = set()
@@ -219,7 +231,7 @@ class Raft(SyncObj):  # type: ignore[misc]
             connectionTimeout=max(3.5, high),
             onStateChanged=self._state_changed,
         )
-        super().__init__(Voter(node_id), [Voter(p) for p in self.peers], conf, nodeClass=Voter, transport=_Wire(self))
+        super().__init__(voter(node_id), [voter(p) for p in self.peers], conf, nodeClass=Voter, transport=_Wire(self))
         self._adopt_journal()
 
     def _adopt_journal(self) -> None:
@@ -275,7 +287,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         now = self._clock.monotonic()
         if not self.is_leader:
             return now - self._heard_at
-        heard = sorted((self._SyncObj__lastResponseTime[Voter(p)] for p in self.peers), reverse=True)
+        heard = sorted((self._SyncObj__lastResponseTime[voter(p)] for p in self.peers), reverse=True)
         return float(now - min([now, *heard[: self.majority - 1]]))
 
     def wake_at(self) -> float:
@@ -297,11 +309,11 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def connected(self, node_id: str) -> None:
         """A link to a voter is up."""
-        self._SyncObj__connectedNodes.add(Voter(node_id))
+        self._SyncObj__connectedNodes.add(voter(node_id))
 
     def disconnected(self, node_id: str) -> None:
         """A link to a voter is down; if it leads, it may have died, which need not wait for a timeout to be asked."""
-        self._SyncObj__connectedNodes.discard(Voter(node_id))
+        self._SyncObj__connectedNodes.discard(voter(node_id))
         if node_id == self.leader_id and not self.is_leader:
             self._leader_link_lost_at = self._clock.monotonic()
             soon = self._leader_link_lost_at + self._turn_to_ask()
@@ -318,7 +330,7 @@ class Raft(SyncObj):  # type: ignore[misc]
                 self._on_appended(node_id, message)
             case m.RequestVote(term, index, last_term):
                 request = {"type": "request_vote", "term": term, "last_log_index": index, "last_log_term": last_term}
-                self._SyncObj__onMessageReceived(Voter(node_id), request)
+                self._SyncObj__onMessageReceived(voter(node_id), request)
             case m.Vote(term):
                 self._on_vote(node_id, term)
             case m.PreVote():
@@ -382,7 +394,7 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def hand_over(self, target: str) -> bool:
         """Let a voter that has every entry start an election; False if it has not."""
-        if not self.is_leader or self._SyncObj__raftMatchIndex.get(Voter(target), 0) != self.journal.last_index:
+        if not self.is_leader or self._SyncObj__raftMatchIndex.get(voter(target), 0) != self.journal.last_index:
             return False
         return self.tell(target, m.TimeoutNow(self.term))
 
@@ -390,7 +402,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         """Return the linked voter that has most of the log."""
         match = self._SyncObj__raftMatchIndex
         linked = [p for p in self.peers if self._outbox.backlog(p) is not None]
-        return max(linked, key=lambda p: (match.get(Voter(p), 0), p), default=None)
+        return max(linked, key=lambda p: (match.get(voter(p), 0), p), default=None)
 
     def installed(self, index: int, term: int, leader: str | None) -> None:
         """The machine now holds the snapshot at (index, term), which is durable: fit the log to it (Raft §7)."""
@@ -409,15 +421,16 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def follower_has(self, node_id: str, index: int) -> None:
         """A follower has everything up to index, by a snapshot."""
-        node = Voter(node_id)
+        node = voter(node_id)
         self._SyncObj__raftNextIndex[node] = max(self._SyncObj__raftNextIndex[node], index + 1)
 
     def note_response(self, node_id: str) -> None:
         """The leader heard from a follower."""
         now = self._clock.monotonic()
-        if self.is_leader:
+        if now >= self._silence_at:
+            self._silence_at = now + self._times.heartbeat / 2
             self._pace.silence(self.heard_seconds_ago(), now)
-        self._SyncObj__lastResponseTime[Voter(node_id)] = now
+        self._SyncObj__lastResponseTime[voter(node_id)] = now
 
     # ---- followers: appending (defects 3, 5, 6, 15, 23, 24)
 
@@ -429,7 +442,7 @@ class Raft(SyncObj):  # type: ignore[misc]
             raise InvariantBroken(f"{node_id} leads term {term} as well")
         self._note_silence(node_id, term)
         beat = {"type": "append_entries", "term": term, "commit_index": 0}
-        self._SyncObj__onMessageReceived(Voter(node_id), beat)
+        self._SyncObj__onMessageReceived(voter(node_id), beat)
         return True
 
     def _note_silence(self, node_id: str, term: int) -> None:
@@ -503,7 +516,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         if not self._is_answer_to_me(message.term):
             return
         self.note_response(node_id)
-        node, following = Voter(node_id), self._SyncObj__raftNextIndex
+        node, following = voter(node_id), self._SyncObj__raftNextIndex
         match = self._SyncObj__raftMatchIndex
         if message.success:
             match[node] = max(match[node], message.next_index - 1)
@@ -511,12 +524,21 @@ class Raft(SyncObj):  # type: ignore[misc]
         else:  # never forward, and never behind what is proven
             following[node] = max(match[node] + 1, min(following[node], message.next_index), 1)
 
+    def can_commit(self) -> bool:
+        """Whether a majority, counting itself, holds entries that are not committed yet."""
+        return self._held_by_majority() > self.commit_index
+
+    def _held_by_majority(self) -> int:
+        if not self.peers:
+            return self.journal.last_index
+        match = self._SyncObj__raftMatchIndex
+        return int(sorted([match[voter(p)] for p in self.peers], reverse=True)[self.majority - 2])
+
     def _advance_commit(self) -> None:
         """Commit what a majority holds durably, if it is of this term (Raft §5.4.2); the own copy is synced first."""
         if not self.is_leader:
             return
-        held = sorted((self._SyncObj__raftMatchIndex[Voter(p)] for p in self.peers), reverse=True)
-        index = held[self.majority - 2] if self.peers else self.journal.last_index
+        index = self._held_by_majority()
         if index > self.commit_index and self.journal.term_at(index) == self.term:
             self.journal.sync()
             self._SyncObj__raftCommitIndex = index
@@ -536,7 +558,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         backlog = self._outbox.backlog(peer)
         if backlog is None:
             return False
-        node, following, journal = Voter(peer), self._SyncObj__raftNextIndex, self.journal
+        node, following, journal = voter(peer), self._SyncObj__raftNextIndex, self.journal
         for sent in range(MAX_MESSAGES):
             start = following[node]
             if start <= journal.base_index:
@@ -589,7 +611,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         if stood_still > self._times.heartbeat:
             heard = self._SyncObj__lastResponseTime
             for peer in self.peers:
-                heard[Voter(peer)] += stood_still
+                heard[voter(peer)] += stood_still
             self._pace.silence(stood_still, now)
         self._SyncObj__conf.leaderFallbackTimeout = self._pace.high(now)
 
@@ -629,7 +651,7 @@ class Raft(SyncObj):  # type: ignore[misc]
     def _on_vote(self, node_id: str, term: int) -> None:
         if term == self.term and node_id not in self._votes:
             self._votes.add(node_id)
-            self._SyncObj__onMessageReceived(Voter(node_id), {"type": "response_vote", "term": term})
+            self._SyncObj__onMessageReceived(voter(node_id), {"type": "response_vote", "term": term})
 
     def _on_timeout_now(self, node_id: str, term: int) -> None:
         if term == self.term and self.leader_id == node_id and not self.is_leader:

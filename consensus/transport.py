@@ -52,6 +52,10 @@ class Receiver(Protocol):
         """A message came."""
         ...
 
+    def settle(self) -> None:
+        """There are no more messages for now."""
+        ...
+
 
 class _Link(asyncio.Protocol):
     """One connection, of a known voter or of a stranger."""
@@ -88,6 +92,8 @@ class _Link(asyncio.Protocol):
                 return
             at += 4 + length
         del buffer[:at]
+        if self.node_id is not None:
+            self._owner.receiver.settle()
 
     def _frame(self, data: bytes) -> bool:
         """Act on one frame; False if it is not acceptable."""
