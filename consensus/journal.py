@@ -117,8 +117,7 @@ class Journal:
         """Make term and vote durable before anything that tells of them may be sent."""
         if (term, vote) == (self.term, self.vote):
             return
-        body = msgspec.msgpack.encode([term, vote])
-        replace_whole(self._storage, _VOTE, struct.pack("<I", zlib.crc32(body)) + body)
+        write_vote(self._storage, term, vote)
         self.term, self.vote = term, vote
 
     def append(self, command: bytes, index: int, term: int) -> None:
@@ -269,6 +268,12 @@ class Journal:
         file.sync()  # what was read may have been in the page cache only
         self._segments.append(_Segment(first, file, at))
         self._written = self._synced = at
+
+
+def write_vote(storage: Storage, term: int, vote: str | None) -> None:
+    """Write term and vote, durably."""
+    body = msgspec.msgpack.encode([term, vote])
+    replace_whole(storage, _VOTE, struct.pack("<I", zlib.crc32(body)) + body)
 
 
 def _segment_name(first: int) -> str:
