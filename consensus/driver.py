@@ -240,6 +240,10 @@ class Driver:
             "snapshots_installed": self.snapshots.installed,
         }
 
+    def digests(self) -> dict[int, str]:
+        """Return the digests of this voter's state at recent indices that all voters compare, in hexadecimal."""
+        return self._digests.own()
+
     # ---- what the network says
 
     def connected(self, node_id: str) -> None:

@@ -134,6 +134,10 @@ class Replica:
         """Return counters and gauges by name."""
         return self._running().metrics() | {"links_refused": self._transport.refused if self._transport else 0}
 
+    def digests(self) -> dict[int, str]:
+        """Return the digests of this voter's state at recent indices that all voters compare, in hexadecimal."""
+        return self._running().digests()
+
     # ---- failure
 
     @property

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import importlib.metadata
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -45,6 +48,14 @@ async def ready(request: web.Request) -> web.Response:
     return web.json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
 
 
+@functools.cache
+def _version() -> str:
+    try:
+        return importlib.metadata.version("riftq")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
 async def status_document(context: FrontContext) -> dict[str, Any]:
     """Return the documented JSON of `/status`; the parts of the machine are as old as `consensus.age_ms` says."""
     core, queue = await asyncio.gather(context.core.call("status"), context.view("status"))
@@ -55,6 +66,8 @@ async def status_document(context: FrontContext) -> dict[str, Any]:
         "schema": SCHEMA,
         "voter": context.voter_id,
         "cluster": context.settings.cluster_id,
+        "version": _version(),
+        "clock_ms": time.time_ns() // 1_000_000,
         "consensus": _consensus(context, state, details),
         "membership": _membership(context),
         "state": view,
@@ -85,6 +98,7 @@ def _consensus(context: FrontContext, state: CoreState, details: dict[str, Any])
             for voter in context.settings.voters
         ],
         "metrics": details["log"],
+        "digests": details["digests"],
     }
 
 
