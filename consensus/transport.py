@@ -257,6 +257,10 @@ class LinkTransport:
             del self._links[link.node_id]
             self.receiver.disconnected(link.node_id)
 
+    def metrics(self) -> dict[str, float]:
+        """Return counters and gauges by name."""
+        return {"links": len(self._links), "links_refused": self.refused}
+
     # ---- messages
 
     def send(self, node_id: str, data: bytes) -> bool:

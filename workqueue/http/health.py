@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib.metadata
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from workqueue.http.context import CONTEXT, FrontContext
 from workqueue.stream import StreamError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workqueue.replication import CoreState
 
 SCHEMA = 1  # of the /status document; grows when a field changes its meaning
@@ -56,6 +59,10 @@ def _version() -> str:
         return "unknown"
 
 
+def _existing(folder: Path) -> Path:
+    return folder if folder.exists() else _existing(folder.parent)
+
+
 async def status_document(context: FrontContext) -> dict[str, Any]:
     """Return the documented JSON of `/status`; the parts of the machine are as old as `consensus.age_ms` says."""
     core, queue = await asyncio.gather(context.core.call("status"), context.view("status"))
@@ -67,6 +74,7 @@ async def status_document(context: FrontContext) -> dict[str, Any]:
         "voter": context.voter_id,
         "cluster": context.settings.cluster_id,
         "version": _version(),
+        "disk_free_mb": shutil.disk_usage(_existing(context.data_dir)).free >> 20,
         "clock_ms": time.time_ns() // 1_000_000,
         "consensus": _consensus(context, state, details),
         "membership": _membership(context),

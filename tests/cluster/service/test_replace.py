@@ -62,6 +62,9 @@ async def test_a_voter_is_replaced_and_the_state_outlives_the_cluster(tmp_path: 
         await voters.wait_ready()
         async with voters.client() as client:
             await open_kind(client)
+        await well(folder)
+        code, out = await rift(folder, "doctor", "--config", str(folder / "voter-1.yaml"))
+        assert code == 0, out
         replace = ("cluster", "replace", "voter-2", "voter-6", "--folder", str(folder), "--address")
         new_address = f"127.0.0.1:{PORT + 60}"
         code, out = await rift(folder, *replace, f"127.0.0.1:{PORT}")
