@@ -72,6 +72,12 @@ class RabbitMQ(Servers):
         await wire.declare()
         wire.close()
 
+    async def empty(self) -> None:
+        """Purge the queue."""
+        wire = await Wire.open(self.port(0))
+        await wire.purge()
+        wire.close()
+
     async def _control(self, *arguments: str) -> Any:
         program = installed("rabbitmqctl") or "rabbitmqctl"
         process = await asyncio.create_subprocess_exec(
@@ -138,6 +144,10 @@ class Wire(asyncio.Protocol):
         """Declare the quorum queue; it is led by the node that is asked."""
         table = short(b"x-queue-type") + b"S" + long(b"quorum")
         await self._ask(1, (50, 10), struct.pack(">H", 0) + short(QUEUE) + b"\x02" + long(table))
+
+    async def purge(self) -> None:
+        """Remove every message that waits."""
+        await self._ask(1, (50, 30), struct.pack(">H", 0) + short(QUEUE) + b"\0")
 
     async def consume(self, prefetch: int) -> None:
         """Have messages delivered, so many at most before they are acknowledged."""

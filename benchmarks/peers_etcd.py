@@ -53,6 +53,13 @@ class Etcd(Servers):
                     return node
             await asyncio.sleep(0.2)
 
+    async def empty(self) -> None:
+        """Delete jobs and claims."""
+        wire = await Wire.open(self.port(0))
+        for name in (b"jobs", b"claims"):
+            await wire.call("KV/DeleteRange", blob(1, name + b"/") + blob(2, name + b"0"))
+        await wire.close()
+
 
 class Wire(asyncio.Protocol):
     """One HTTP/2 connection: many calls at once, each a stream."""

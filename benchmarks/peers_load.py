@@ -128,6 +128,7 @@ class Load:
 
 async def run(servers: Servers, processes: int, task: dict[str, Any]) -> tuple[list[dict[str, Any]], float]:
     """Run client processes side by side at the peer's leader; returns their results and the servers' CPU seconds."""
+    await servers.empty()
     port = servers.port(await servers.leader())
     claiming = bool(CLAIMING & set(task["sorts"]))
     started = []

@@ -62,6 +62,13 @@ class Nats(Servers):
                     return int(leader[1:])
                 await asyncio.sleep(0.2)
 
+    async def empty(self) -> None:
+        """Purge the stream."""
+        wire = await Wire.open(self.port(0))
+        async with asyncio.timeout(30):
+            await wire.request(f"$JS.API.STREAM.PURGE.{STREAM}", b"")
+        wire.close()
+
 
 async def _made(wire: "Wire", what: str, argument: dict[str, Any]) -> None:
     while True:

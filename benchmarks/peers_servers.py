@@ -66,6 +66,10 @@ class Servers:
         """Wait for the node that leads; returns its number."""
         raise NotImplementedError
 
+    async def empty(self) -> None:
+        """Remove all jobs, so that one load finds nothing of the last."""
+        raise NotImplementedError
+
     async def launch(self, command: list[str], environment: dict[str, str], name: str) -> None:
         """Start a process whose output goes to a file."""
         with (self.folder / f"{name}.log").open("ab") as log:
