@@ -64,7 +64,7 @@ class _ReadOnlyFile:
         return self._file.read(count)
 
     def write(self, offset: int, data: bytes | bytearray) -> None:
-        raise WrongIdentity(f"{len(data)} bytes were to be written at {offset} of a folder that is only read")
+        """Leave it: loading writes again what it has read, in case that it had not reached the disk."""
 
     def truncate(self, size: int) -> None:
         """Leave a torn tail where it is: it was never acknowledged, and the voter will cut it."""
