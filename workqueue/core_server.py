@@ -297,7 +297,12 @@ class CoreServer:
             case "barrier":
                 return await self._log.barrier()
             case "status":
-                return {"state": self._state(), "log": self._log.metrics(), "parked": len(self._parked)}
+                return {
+                    "state": self._state(),
+                    "log": self._log.metrics(),
+                    "parked": len(self._parked),
+                    "digests": {str(index): digest for index, digest in self._log.digests().items()},
+                }
             case "transfer":
                 await self._log.transfer_leadership(decode_as(tuple[str], body)[0] or None)
                 return None

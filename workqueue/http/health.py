@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import importlib.metadata
+import shutil
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +16,8 @@ from workqueue.http.context import CONTEXT, FrontContext
 from workqueue.stream import StreamError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workqueue.replication import CoreState
 
 SCHEMA = 1  # of the /status document; grows when a field changes its meaning
@@ -45,6 +51,18 @@ async def ready(request: web.Request) -> web.Response:
     return web.json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
 
 
+@functools.cache
+def _version() -> str:
+    try:
+        return importlib.metadata.version("riftq")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _existing(folder: Path) -> Path:
+    return folder if folder.exists() else _existing(folder.parent)
+
+
 async def status_document(context: FrontContext) -> dict[str, Any]:
     """Return the documented JSON of `/status`; the parts of the machine are as old as `consensus.age_ms` says."""
     core, queue = await asyncio.gather(context.core.call("status"), context.view("status"))
@@ -55,6 +73,9 @@ async def status_document(context: FrontContext) -> dict[str, Any]:
         "schema": SCHEMA,
         "voter": context.voter_id,
         "cluster": context.settings.cluster_id,
+        "version": _version(),
+        "disk_free_mb": shutil.disk_usage(_existing(context.data_dir)).free >> 20,
+        "clock_ms": time.time_ns() // 1_000_000,
         "consensus": _consensus(context, state, details),
         "membership": _membership(context),
         "state": view,
@@ -85,6 +106,7 @@ def _consensus(context: FrontContext, state: CoreState, details: dict[str, Any])
             for voter in context.settings.voters
         ],
         "metrics": details["log"],
+        "digests": details["digests"],
     }
 
 
