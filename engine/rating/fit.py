@@ -132,8 +132,8 @@ def davidson(games: Iterable[RatedGame], place: Mapping[str, int]) -> Choices:
     tie, n = len(place), len(pairs)
     index, coefficient = np.zeros((n, 3, 3), np.int64), np.zeros((n, 3, 3))
     for k, (a, b) in enumerate(sorted(pairs)):
-        index[k] = [[a, 0, 0], [b, 0, 0], [a, b, tie]]
-        coefficient[k] = [[1, 0, 0], [1, 0, 0], [0.5, 0.5, 1]]
+        index[k] = np.array([[a, 0, 0], [b, 0, 0], [a, b, tie]])
+        coefficient[k] = np.array([[1.0, 0, 0], [1, 0, 0], [0.5, 0.5, 1]])
     counts = np.array([pairs[pair] for pair in sorted(pairs)], float).reshape(n, 3)
     return Choices(index, coefficient, np.ones((n, 3), bool), counts)
 
