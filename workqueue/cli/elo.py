@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import msgspec
 import typer
 
 from workqueue.cli.context import USAGE, AsJson, ask, fail, near, show_json, show_table
+from workqueue.cli.engine import part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,14 +68,6 @@ def _configs(tables: Mapping[str, Any], board: str, players: int) -> set[str]:
     }
 
 
-def _engine(name: str) -> Any:
-    """Import a part of the engine, by name: voters share this package and must not need it."""
-    try:
-        return importlib.import_module(f"engine.{name}")
-    except ModuleNotFoundError as error:
-        fail(f"this needs {error.name}, which is not installed: pip install 'riftq[worker]'", USAGE)
-
-
 def _matches(log: Path | None) -> list[dict[str, Any]]:
     if log is None:
         found: list[dict[str, Any]] = []
@@ -95,7 +87,7 @@ def _matches(log: Path | None) -> list[dict[str, Any]]:
 def _fitted(board: str, players: int, ties: str, log: Path | None, plot: Path | None, *, as_json: bool) -> None:
     if ties not in {"half", "davidson"}:
         fail(f"--ties {ties}: choose half or davidson", USAGE)
-    rating = _engine("rating.report")
+    rating = part("rating.report")
     matches = _matches(log)
     if not matches:
         fail("there are no matches yet: ratings are fitted over the match log", USAGE)
@@ -105,7 +97,7 @@ def _fitted(board: str, players: int, ties: str, log: Path | None, plot: Path | 
     except ValueError as error:  # what the engine raises for games that cannot be rated
         fail(str(error), USAGE)
     if plot:
-        _engine("rating.plot").draw_standings({name: each.standings for name, each in found.items()}, plot)
+        part("rating.plot").draw_standings({name: each.standings for name, each in found.items()}, plot)
     if as_json:
         show_json(found)
         return
@@ -125,9 +117,9 @@ def _fitted(board: str, players: int, ties: str, log: Path | None, plot: Path | 
 
 def _draw(tables: Mapping[str, Any], plot: Path) -> None:
     """Draw ratings that have no intervals."""
-    standing = _engine("rating.fit").Standing
+    standing = part("rating.fit").Standing
     rows = {
         name: [standing(r["player"], r["elo_milli"], r["elo_milli"], r["elo_milli"], r["games"]) for r in table]
         for name, table in tables.items()
     }
-    _engine("rating.plot").draw_standings(rows, plot)
+    part("rating.plot").draw_standings(rows, plot)
