@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from engine.data.commands import app as data_app
 from engine.players.commands import app as players_app
 from engine.players.commands import fail
 from engine.progress import bar, progress
@@ -18,6 +19,7 @@ from engine.tournament.commands import app as tournament_app
 app = typer.Typer(help="Play, train and measure without a cluster.", no_args_is_help=True)
 for part in (players_app, tournament_app, rules_app):
     app.registered_commands += part.registered_commands
+app.add_typer(data_app, name="data")
 
 Board = Annotated[str, typer.Option(help="square8, square19, hex8 or hexagonal.")]
 Players = Annotated[int, typer.Option(min=2, max=4, help="Players of a game.")]
