@@ -27,6 +27,7 @@ from workqueue.sequential import Observed, judge, share
 
 ELO0, ELO1, ALPHA, BETA = 0.0, 50.0, 0.05, 0.05
 LOOK_EVERY = 32  # games between two looks, as a worker's match plays them
+LIMITS = (400, 800, 1200)  # games that a match may have at most
 GAMES_END = 20_000  # a match that is undecided by then counts as such: none was
 LN = math.log(10) / 400
 ROOT = Path(__file__).parents[1]
@@ -120,6 +121,17 @@ def measure(world: World, elo: float, count: int, seed: int, games_max: int = GA
     }  # fmt: skip
 
 
+def cut_off(world: World, games_max: int, count: int) -> dict[str, object]:
+    """Return how often a candidate `elo1` stronger is promoted when a match may have that many games at most."""
+    found = measure(world, ELO1, count, seed=2, games_max=games_max)
+    accepted, undecided = (100 * float(str(found[name])) for name in ("accepted", "undecided"))
+    print(
+        f"{label(world):48} at most {games_max:4} games: {accepted:.1f} % accepted, {undecided:.1f} % undecided",
+        flush=True,
+    )
+    return {"world": label(world), "games_max": games_max, **found}
+
+
 def draw(rows: list[dict[str, object]], path: Path) -> None:
     """Draw acceptance and games over the true difference."""
     from matplotlib.figure import Figure
@@ -169,6 +181,7 @@ def main() -> None:
                 f"{row['games_mean']:.0f} games (95 %: {row['games_p95']:.0f})",
                 flush=True,
             )
+    limited = [cut_off(world, games_max, max(1, options.matches // 10)) for world in WORLDS for games_max in LIMITS]
     bounds = {
         "type_1_within": all(r["low"] <= ALPHA for r in rows if r["elo"] == ELO0),
         "type_2_within": all(1 - r["high"] <= BETA for r in rows if r["elo"] == ELO1),
@@ -178,7 +191,7 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores", "load": os.getloadavg(),
         "date": datetime.now(UTC).isoformat(), "git": git, "seconds": time.monotonic() - begun,
         "elo0": ELO0, "elo1": ELO1, "alpha": ALPHA, "beta": BETA, "look_every_games": LOOK_EVERY,
-        **bounds, "rows": rows,
+        **bounds, "rows": rows, "limited": limited,
     }  # fmt: skip
     path = options.out / "benchmarks/results/sequential.json"
     path.parent.mkdir(parents=True, exist_ok=True)
