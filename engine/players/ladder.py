@@ -1,6 +1,6 @@
 """The difficulty ladder, D1 to D10: from random play to the net with a deep search.
 
-D1 to D7 need no net. Each step was measured to beat the one below it (`python -m benchmarks.ladder`).
+D1 to D7 need no net; `python -m benchmarks.ladder` measures every step against the one below.
 """
 
 from __future__ import annotations
@@ -8,14 +8,15 @@ from __future__ import annotations
 from engine.players.player import WITH_NET, PlayerConfig
 
 RANDOM, HEURISTIC = PlayerConfig("random"), PlayerConfig("heuristic")
+TWO, THREE = PlayerConfig("alphabeta", depth=2), PlayerConfig("alphabeta", depth=3)
 LEVELS: dict[int, PlayerConfig] = {
     1: RANDOM,
     2: PlayerConfig("mixed", mix=((0.6, RANDOM), (0.4, HEURISTIC))),
-    3: PlayerConfig("mixed", mix=((0.3, RANDOM), (0.7, HEURISTIC))),
+    3: PlayerConfig("mixed", mix=((0.2, RANDOM), (0.8, HEURISTIC))),
     4: HEURISTIC,
-    5: PlayerConfig("flat_mc", simulations=4),
-    6: PlayerConfig("flat_mc", simulations=16),
-    7: PlayerConfig("search", simulations=128),
+    5: TWO,
+    6: PlayerConfig("mixed", mix=((0.5, TWO), (0.5, THREE))),
+    7: THREE,
     8: PlayerConfig("gumbel", simulations=16),
     9: PlayerConfig("gumbel", simulations=64),
     10: PlayerConfig("gumbel", simulations=400),
@@ -36,8 +37,17 @@ def describe(level: int) -> str:
     """Return what plays at a level."""
     config = LEVELS[level]
     if config.mix:
-        return " + ".join(f"{100 * share:.0f} % {part.kind}" for share, part in config.mix)
-    names = {"gumbel": "net with search", "search": "search without a net", "flat_mc": "random games for each move"}
-    name = names.get(config.kind, config.kind)
-    unit = "of them" if config.kind == "flat_mc" else "positions"
-    return f"{name}, {config.simulations} {unit}" if config.simulations else name
+        return " + ".join(f"{100 * share:.0f} % {_words(part)}" for share, part in config.mix)
+    return _words(config)
+
+
+def _words(config: PlayerConfig) -> str:
+    match config.kind:
+        case "gumbel":
+            return f"net with search, {config.simulations} positions"
+        case "alphabeta":
+            return f"heuristic, {config.depth} decisions ahead"
+        case "heuristic":
+            return "heuristic, 1 decision ahead"
+        case _:
+            return config.kind

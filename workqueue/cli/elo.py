@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from workqueue.cli.context import USAGE, AsJson, ask, fail, near, show_json, show_table
+from workqueue.cli.context import REFUSED, USAGE, AsJson, ask, fail, near, show_json, show_table
 from workqueue.cli.engine import part
 
 if TYPE_CHECKING:
@@ -27,14 +27,17 @@ def elo(
     ties: Annotated[str, typer.Option(help="With --fit: half (a win each) or davidson (a parameter).")] = "half",
     log: Annotated[Path | None, typer.Option(help="With --fit: matches as JSON in a file, not the cluster's.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="With --fit: exit code 1 when a test finds something.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the players of each config, best first."""
-    if log and not fit:
-        fail("--log goes with --fit: the shown ratings are the cluster's own", USAGE)
+    if (log or check) and not fit:
+        fail(f"{'--log' if log else '--check'} goes with --fit: the shown ratings are the cluster's own", USAGE)
     if fit:
-        _fitted(board, players, ties, log, plot, as_json=as_json)
-        return
+        wrong = _fitted(board, players, ties, log, plot, as_json=as_json)
+        raise typer.Exit(REFUSED if check and wrong else 0)
     tables = ask("elo")
     wanted = {name: rows for name, rows in tables.items() if name in _configs(tables, board, players)}
     if plot:
@@ -84,7 +87,8 @@ def _matches(log: Path | None) -> list[dict[str, Any]]:
     return games
 
 
-def _fitted(board: str, players: int, ties: str, log: Path | None, plot: Path | None, *, as_json: bool) -> None:
+def _fitted(board: str, players: int, ties: str, log: Path | None, plot: Path | None, *, as_json: bool) -> int:
+    """Show fitted ratings; returns how many warnings there are."""
     if ties not in {"half", "davidson"}:
         fail(f"--ties {ties}: choose half or davidson", USAGE)
     rating = part("rating.report")
@@ -98,9 +102,10 @@ def _fitted(board: str, players: int, ties: str, log: Path | None, plot: Path | 
         fail(str(error), USAGE)
     if plot:
         part("rating.plot").draw_standings({name: each.standings for name, each in found.items()}, plot)
+    warnings = sum(len(each.warnings) for each in found.values())
     if as_json:
         show_json(found)
-        return
+        return warnings
     for name, each in found.items():
         cells = (
             (brief(row.player), round(row.elo_milli / 1000),
@@ -113,6 +118,7 @@ def _fitted(board: str, players: int, ties: str, log: Path | None, plot: Path | 
             typer.echo(f"  ! {warning}")
     if plot:
         typer.echo(f"{plot}")
+    return warnings
 
 
 def _draw(tables: Mapping[str, Any], plot: Path) -> None:

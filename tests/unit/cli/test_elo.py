@@ -62,6 +62,19 @@ def test_bad_input_gets_a_sentence(arguments: list[str], words: str) -> None:
     assert words in done.stderr
 
 
+def test_a_cheating_worker_changes_the_exit_code(log: Path) -> None:
+    """With --check, when one worker of three reports the other way round what it played; an honest log passes."""
+    assert runner.invoke(app, ["--fit", "--log", str(log), "--check"]).exit_code == 0
+    games = json.loads(log.read_text())
+    for game in games:
+        if game["worker"] == "w1":
+            game["ranks"] = game["ranks"][::-1]
+    log.write_text(json.dumps(games))
+    done = runner.invoke(app, ["--fit", "--log", str(log), "--check"])
+    assert done.exit_code == 1
+    assert "worker w1: its" in done.stdout
+
+
 def test_a_board_that_nobody_played(log: Path) -> None:
     done = runner.invoke(app, ["--fit", "--log", str(log), "--board", "hex9"])
     assert done.exit_code == 2

@@ -16,7 +16,7 @@ from engine.nets.store import Manifest, digest, dump
 from engine.rules.geometry import geometry
 from tests.unit.workers.test_engine_jobs import SELFPLAY, Context, Store
 from workers.jobs import find
-from workqueue.schema import BenchmarkPayload, ExportPayload, VerifyPayload
+from workqueue.schema import BenchmarkPayload, ExportPayload, PlayerSpec, TournamentPayload, VerifyPayload
 
 
 @pytest.fixture
@@ -82,6 +82,15 @@ def test_verify_evaluates_a_model(tmp_path: Path, store: Store, model: str) -> N
     bad = find("verify").run(Context(tmp_path / "c", store), VerifyPayload(model="d" * 64))
     assert not bad.ok
     assert "not numbers" in bad.detail
+
+
+@pytest.mark.parametrize("form", ["swiss", "information"])
+def test_tournaments_pair_as_they_are_told(form: str, tmp_path: Path, store: Store) -> None:
+    """A tournament job takes every format of the engine."""
+    entrants = (PlayerSpec("random"), PlayerSpec("heuristic"), PlayerSpec("flat_mc", simulations=1))
+    payload = TournamentPayload("square8", 2, entrants, 6, 1, format=form)
+    result = find("tournament").run(Context(tmp_path / "a", store), payload)
+    assert len({game.id for game in result.games}) == len(result.games) >= 6
 
 
 def test_benchmark_counts_evaluations(tmp_path: Path, store: Store, model: str) -> None:

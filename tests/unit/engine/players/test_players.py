@@ -98,7 +98,7 @@ def test_every_level_plays(weights: Path) -> None:
             with pytest.raises(ValueError, match="plays with a net"):
                 level_config(level, with_net=False)
         config = level_config(level, with_net=True)
-        if config.kind in WITH_NET:
+        if config.kind in {*WITH_NET, "search"}:
             config = PlayerConfig(config.kind, 4)
         chosen = [make(config, SQUARE, weights).choose(data, rows, np.random.default_rng(1)) for _ in range(2)]
         assert (chosen[0] == chosen[1]).all()
