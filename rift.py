@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "workers": ("workqueue.cli.workers:app", "List, drain and quarantine the cluster's workers."),
     "model": ("workqueue.cli.model:app", "List, compare, promote and roll back models."),
     "elo": ("workqueue.cli.elo:app", "Show ratings."),
+    "gate": ("workqueue.cli.gate:app", "Test a candidate against a champion, for a pull request."),
     "settings": ("workqueue.cli.settings:app", "Read and change the replicated settings."),
     "loop": ("workqueue.cli.loop:app", "Start, stop and look at the improvement loop."),
     "halt": ("workqueue.cli.loop:halt_app", "Stop claims of a kind, a config or all."),
