@@ -229,7 +229,7 @@ class Simulated:
         while True:
             seq += 1
             with contextlib.suppress(ClientError):
-                await self.client.beat(self.options.worker, self.options.boot, seq, {"running": {}})
+                await self.client.beat(self.options.worker, self.options.boot, seq, {"running": []})
             await asyncio.sleep(1)
 
 

@@ -60,7 +60,7 @@ class GossipSection(Section, frozen=True):
     """Pace of the failure detector."""
 
     period_ms: Positive = 500
-    suspicion_mult: Positive = 4
+    suspicion_mult: Positive = 3
     presence_ttl_ms: Positive = 4000
 
 
@@ -140,5 +140,11 @@ class WorkerSettings(Section, frozen=True):
     disk_mb: Positive = 20_000  # quota of the spool, cache and working folders
     floor_mb: Positive = 500
     threads: int = 0  # of one job; 0 = cpus of the job
-    gossip: str = ""  # "host:port" reachable by UDP both ways; empty = present by heartbeat
+    gossip: str = ""  # "host:port" that voters and workers reach by UDP and TCP; empty = present by heartbeat
+    gossip_bind: str = ""  # where to listen when that is another address, as behind a forwarded port
+    gossip_keys: tuple[str, ...] = ()  # the cluster's gossip key files, the one to seal with first
     upload_kbps_max: int = 0
+
+    def __post_init__(self) -> None:
+        if self.gossip and not self.gossip_keys:
+            raise ValueError("gossip needs gossip_keys: copy the cluster's secrets/gossip.key and name the copy")

@@ -1,7 +1,8 @@
 """The small process that gossips: `python -m membership.process --settings FILE --socket PATH`.
 
 It keeps the probes of a busy trainer or voter punctual, and serves members, commands and events on a unix socket.
-It ends, with a farewell, on SIGTERM or SIGINT.
+It ends, with a farewell, on SIGTERM or SIGINT. With `--parent` it ignores them and ends, with a farewell, when its
+standard input ends: whoever started it is gone then, however that happened, or wants it to end.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +127,22 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-async def run(settings: GossipSettings, path: Path) -> None:
-    """Gossip and serve until a signal asks to stop."""
+class _AtEof(asyncio.Protocol):
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self._ended = ended
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended()
+
+
+async def run(settings: GossipSettings, path: Path, *, parent: bool = False) -> None:
+    """Gossip and serve until a signal, or the end of the parent, asks to stop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, (lambda: None) if parent else stop.set)
+    if parent:
+        await loop.connect_read_pipe(lambda: _AtEof(stop.set), sys.stdin)
     async with Gossip(settings) as gossip:
         service = Server(gossip)
         server = await asyncio.start_unix_server(service.accept, sock=listen(path))
@@ -149,9 +160,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m membership.process", description=__doc__)
     parser.add_argument("--settings", type=Path, required=True, help="YAML or JSON file of GossipSettings")
     parser.add_argument("--socket", type=Path, required=True, help="unix socket to serve")
+    parser.add_argument("--parent", action="store_true", help="end with the standard input, not by a signal")
     options = parser.parse_args(arguments)
     try:
-        asyncio.run(run(read_settings(options.settings), options.socket))
+        asyncio.run(run(read_settings(options.settings), options.socket, parent=options.parent))
     except AppError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -23,7 +23,7 @@ from workers.decisions import Decisions
 from workers.process import RunnerProcess, tail
 from workers.runner_task import Task
 from workers.spool import Spool
-from workqueue.errors import ClientError
+from workqueue.errors import ClientError, Rejected
 from workqueue.machine.commands import ArtifactRef, DeregisterWorker, Fail, QuarantineWorker, RegisterWorker, Renew
 from workqueue.machine.outcomes import Empty, Granted, Refused, Registered, Renewed
 
@@ -358,11 +358,15 @@ class Agent:
         seq = 0
         while True:
             seq += 1
-            running = {f"{task.lease.kind}": task.lease.job for task in self._decisions.running}
+            running = [task.lease.job for task in self._decisions.running]
             metadata: dict[str, object] = {"running": running, "spool_bytes": self._spool.size_bytes}
-            with contextlib.suppress(ClientError, TimeoutError):
+            try:
                 async with asyncio.timeout(5 * self._limits.beat_s):
                     await self._voters.beat(self._options.worker, self._options.boot, seq, metadata)
+            except Rejected as error:
+                log.warning("beat.refused", code=error.code, reason=str(error))
+            except (ClientError, TimeoutError):
+                pass  # renewals say when voters cannot be reached
             await asyncio.sleep(self._limits.beat_s)
 
     async def _recover(self) -> None:

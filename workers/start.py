@@ -22,6 +22,7 @@ from workers import devices, jobs
 from workers.agent import Agent, Limits
 from workers.control import Control, watch_spot
 from workers.decisions import Options, SlotSpec
+from workers.gossip import GossipProcess, describe
 from workers.process import RunnerProcess, tail
 from workqueue.client import Client
 from workqueue.transfer import put_artifact
@@ -88,15 +89,17 @@ async def work_for(settings: WorkerSettings, extra: Extra) -> int:
             settings.join, token=token, ca=Path(settings.ca), actor=f"worker:{settings.id}", deadline_s=10.0
         )
         client.kbps = settings.upload_kbps_max
-        async with client:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(client)
+            if settings.gossip:
+                gossip = GossipProcess(settings, options.boot, describe(capability), client)
+                await stack.enter_async_context(gossip)
             agent = Agent(options, limits, data, client)
-            async with Control(data, agent.order):
-                spot = asyncio.create_task(watch_spot(extra.spot_command, agent.order)) if extra.spot_command else None
-                try:
-                    return await agent.run()
-                finally:
-                    if spot:
-                        spot.cancel()
+            await stack.enter_async_context(Control(data, agent.order))
+            if extra.spot_command:
+                spot = asyncio.create_task(watch_spot(extra.spot_command, agent.order))
+                stack.callback(spot.cancel)
+            return await agent.run()
 
 
 def plan(settings: WorkerSettings, extra: Extra, capability: Capability) -> tuple[Options, Limits]:

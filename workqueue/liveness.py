@@ -1,6 +1,7 @@
 """Who seems alive, as the front sees it: gossip of its own process, and heartbeats that workers send to any voter.
 
 Heartbeats are passed on to the leader, whose duty confirms deaths; a new leader gives everyone a whole time to live.
+Only the leader hears them all, so only there is silence a verdict; elsewhere the silent are forgotten.
 """
 
 from __future__ import annotations
@@ -52,15 +53,26 @@ class Beats:
         if calls := self._peers.calls(leader):
             calls.notify("beat", (worker, boot, seq, metadata))
 
+    def expect(self, worker: str, boot: str) -> None:
+        """Have a registered worker beat within the time to live, also one that beat to an earlier leader only."""
+        self._presence.expect(worker, boot, monotonic_ms())
+
     async def watch(self) -> None:
         """Hold the silent for suspect, then dead."""
         while True:
-            now_ms = monotonic_ms()
-            if self._core.leads and not self._led:
-                self._presence.grant_again(now_ms)
-            self._led = self._core.leads
-            self._presence.expire(now_ms)
+            self.look(monotonic_ms())
             await asyncio.sleep(self._presence.ttl_ms / 20_000)
+
+    def look(self, now_ms: int) -> None:
+        """Judge who is silent by now."""
+        leads = self._core.leads
+        if leads and not self._led:
+            self._presence.grant_again(now_ms)
+        self._led = leads
+        if leads:
+            self._presence.expire(now_ms)
+        else:
+            self._presence.forget_silent(now_ms)
 
 
 @contextlib.asynccontextmanager

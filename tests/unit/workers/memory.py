@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from membership.api import Metadata
 from workqueue.errors import Rejected, Unavailable
 from workqueue.machine.commands import (
     ArtifactRef,
@@ -125,7 +126,7 @@ class MemoryVoters:
 
     async def beat(self, worker: str, boot: str, seq: int, metadata: dict[str, object]) -> None:
         self._up()
-        self.metadata[worker] = (boot, seq, metadata)
+        self.metadata[worker] = (boot, seq, msgspec.convert(metadata, Metadata))  # as the stream takes it
 
     async def put_artifact(self, path: Path, *, kind: str, config: str = "", progress: Any = None) -> ArtifactRef:
         self._up()
