@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,3 +35,20 @@ async def test_jobs_of_the_dead_run_elsewhere_within_six_seconds(tmp_path: Path)
             await group.until_registered("quiet0", "quiet1")
             assert (await group.members())["quiet0"] == ("alive", "lease")
             assert await group.trial("machine") < WITHIN_S
+
+
+async def test_a_false_hint_ends_nothing(tmp_path: Path) -> None:
+    """A worker whose gossip process alone dies keeps its job by its heartbeats, and gossips again."""
+    async with deaths.group(tmp_path, base_port=24140, voters=3, workers=1, members=6) as group:
+        name, holder = await group.start_job()
+        [worker] = group.workers
+        [gossip] = worker.children("membership.process")
+        gossip.kill()
+        async with asyncio.timeout(20):
+            while (await group.members())[holder] != ("alive", "lease"):
+                await asyncio.sleep(0.05)
+            while (await group.members())[holder] != ("alive", "gossip"):
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(5)  # a time to live of its heartbeats, and more than a suspicion lasts
+        job = await group.client.query("job", job=name)
+        assert (job["state"], job["attempt"], job["worker"]) == ("running", 1, holder)

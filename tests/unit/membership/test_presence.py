@@ -183,7 +183,9 @@ async def test_two_roads_that_hold_a_boot_for_dead_are_two_observers() -> None:
         pair.network.crash("w")
         pair.presence.expire(4000)
         by_gossip, by_lease, merged = pair.merged._gossip.get("w"), pair.presence.get("w"), pair.merged.get("w")
-        assert by_gossip and by_lease and merged
+        assert by_gossip
+        assert by_lease
+        assert merged
         assert merged.observers == by_gossip.observers + by_lease.observers >= 2
 
 
