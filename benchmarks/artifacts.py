@@ -113,7 +113,8 @@ async def serve(folder: Path, index: int, replicas: int) -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     async with trusting(folder) as session:
-        context.holders = Holders({f"v{1 - index}": f"https://127.0.0.1:{PORT + 1 - index}"}, session)
+        trusted = ssl.create_default_context(cafile=folder / "cert.pem")
+        context.holders = Holders({f"v{1 - index}": f"https://127.0.0.1:{PORT + 1 - index}"}, session, trusted)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", PORT + index, ssl_context=tls).start()

@@ -50,7 +50,7 @@ async def serve(config: VoterConfig) -> None:
         base = config.folder
         context.store = open_store(config.cluster.store, config.data / "artifacts", base)
         others = {voter.id: voter.http for voter in config.cluster.voters if voter.id != config.voter.id}
-        context.holders = Holders(others, context.peers.session)
+        context.holders = Holders(others, context.peers.session, context.peers.tls)
         duties = asyncio.create_task(run_duties(context, all_duties(), wall_ms))
         stack.push_async_callback(_cancel, duties)
         runner = web.AppRunner(make_app(context), access_log=None, shutdown_timeout=_SHUTDOWN_S)

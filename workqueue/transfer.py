@@ -8,6 +8,7 @@ thrown away, its holder is asked to check itself, and the next one is tried.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import random
@@ -17,19 +18,22 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 import aiohttp
 import msgspec
 
+from workqueue.blocks import Throttle, gather_blocks, pipe, read_blocks
 from workqueue.errors import CorruptArtifact, Rejected, Unavailable
 from workqueue.machine.commands import ArtifactRef
+from workqueue.mirror import OFFSET, Mirror
 from workqueue.store import BLOCK_BYTES, digest_file
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
-OFFSET = "Upload-Offset"
 _TRIES = 6
 _PAUSE_S = 0.2
-_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=60)
+_READ_S = 60.0
+_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=_READ_S)
 _TRANSIENT = frozenset({409, 422, 429, 500, 502, 503, 504})  # 422: bytes were damaged on the way
 
 
@@ -56,22 +60,6 @@ class Stored(msgspec.Struct, frozen=True):
     size_bytes: int
     holders: tuple[str, ...]
     wanted: int
-
-
-class Throttle:
-    """A token bucket over bytes; 0 = unlimited."""
-
-    def __init__(self, kbps: int) -> None:
-        self._bytes_s = kbps * 125
-        self._free_at = 0.0
-
-    async def take(self, size: int) -> None:
-        """Wait until `size` more bytes may pass."""
-        if not self._bytes_s:
-            return
-        now = asyncio.get_running_loop().time()
-        self._free_at = max(self._free_at, now) + size / self._bytes_s
-        await asyncio.sleep(self._free_at - now)
 
 
 async def put_artifact(
@@ -159,15 +147,22 @@ async def download(
 class Holders:
     """The artifact routes of other voters, reached with this voter's certificate (the session's)."""
 
-    def __init__(self, urls: Mapping[str, str], session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, urls: Mapping[str, str], session: aiohttp.ClientSession, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.headers: dict[str, str] = {}
         self.urls = dict(urls)
         self.session = session
+        self._tls = tls
 
     @property
     def servers(self) -> list[str]:
         """URLs of all the others."""
         return list(self.urls.values())
+
+    def mirror(self, voter: str, sha256: str, kind: str) -> Mirror:
+        """A way to pass an upload on to another voter while it arrives."""
+        return Mirror(self.urls[voter], self._tls, sha256, kind)
 
     async def push(self, voter: str, path: Path, ref: ArtifactRef) -> None:
         """Copy a file to another voter, which verifies it."""
@@ -235,12 +230,8 @@ async def _refuse(answer: aiohttp.ClientResponse) -> None:
 async def _blocks(
     path: Path, start: int, size: int, progress: Progress | None, throttle: Throttle
 ) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        file.seek(start)
-        while start < size:
-            block = await asyncio.to_thread(file.read, BLOCK_BYTES)
-            if not block:
-                return
+    async with contextlib.aclosing(read_blocks(path, start, size)) as blocks:
+        async for block in blocks:
             await throttle.take(len(block))
             yield block
             start += len(block)
@@ -251,7 +242,7 @@ async def _blocks(
 async def _fetch_rest(http: Http, url: str, partial: Path, progress: Progress | None) -> str:
     have = _held(partial)
     headers = http.headers | ({"Range": f"bytes={have}-"} if have else {})
-    async with http.session.get(url, headers=headers, timeout=_TIMEOUT) as answer:
+    async with http.session.get(url, headers=headers, timeout=_TIMEOUT, read_bufsize=BLOCK_BYTES) as answer:
         if answer.status == 404:
             raise _Missing
         if answer.status == 416:  # all bytes are here already
@@ -274,12 +265,17 @@ async def _receive(
             file.write(block)
             digest.update(block)
 
-        async for block in answer.content.iter_chunked(BLOCK_BYTES):
-            await asyncio.to_thread(keep, block)
-            have += len(block)
-            if progress:
-                progress(have, size)
+        async with contextlib.aclosing(gather_blocks(answer.content, _READ_S)) as blocks:
+            await pipe(_told(blocks, have, size, progress), [keep])
     return digest.hexdigest()
+
+
+async def _told(blocks: AsyncIterator[bytes], done: int, size: int, progress: Progress | None) -> AsyncIterator[bytes]:
+    async for block in blocks:
+        yield block
+        done += len(block)
+        if progress:
+            progress(done, size)
 
 
 def _replay(file: BinaryIO, digest: hashlib._Hash, have: int) -> None:

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from config.cluster import LimitSettings, StoreSettings
 from tests.unit.store.conftest import cluster_of
+from workqueue.blocks import Throttle
 from workqueue.errors import CorruptArtifact, Rejected, Unavailable
 from workqueue.machine.commands import ArtifactRef
+from workqueue.mirror import OFFSET
 from workqueue.store import DiskStore
-from workqueue.transfer import OFFSET, Throttle, get_artifact, put_artifact
+from workqueue.transfer import get_artifact, put_artifact
 
 if TYPE_CHECKING:
     from pathlib import Path
