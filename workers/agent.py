@@ -301,7 +301,7 @@ class Agent:
             self._cache.pin(sha256)
             self._pinned.setdefault((entry.job, entry.attempt), []).append(sha256)
         try:
-            path = await self._cache.get(sha256)
+            path = await self._cache.get(sha256, entry.job if entry else "")
         except (ClientError, OSError, ValueError) as error:
             runner.send("fetched", "", str(error))
         else:

@@ -20,18 +20,16 @@ from config.errors import ConfigError
 from config.load import convert, load
 from workers import devices, jobs
 from workers.agent import Agent, Limits
+from workers.client import WorkerClient
 from workers.control import Control, watch_spot
 from workers.decisions import Options, SlotSpec
 from workers.gossip import GossipProcess, describe
 from workers.process import RunnerProcess, tail
-from workqueue.client import Client
-from workqueue.transfer import put_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from workqueue.machine.commands import ArtifactRef, Capability
-    from workqueue.transfer import Progress
+    from workqueue.machine.commands import Capability
 
 log = structlog.get_logger()
 _MEASURE_S = 300.0  # the engine may compile first
@@ -46,18 +44,6 @@ class Extra(msgspec.Struct, frozen=True):
     hang_ms: int = 300_000
     grace_ms: int = 20_000
     canary: bool = True
-
-
-class Throttled(Client):
-    """A client whose uploads take no more than `kbps` each; 0 = unlimited."""
-
-    kbps = 0
-
-    async def put_artifact(
-        self, path: Path, *, kind: str, config: str = "", progress: Progress | None = None
-    ) -> ArtifactRef:
-        """Store a file's bytes on the voters."""
-        return await put_artifact(self, path, kind=kind, config=config, progress=progress, kbps=self.kbps)
 
 
 def settings_of(path: Path | None, flags: dict[str, Any]) -> WorkerSettings:
@@ -85,10 +71,7 @@ async def work_for(settings: WorkerSettings, extra: Extra) -> int:
         capability = devices.capability(settings, _kinds(measured), measured)
         options, limits = plan(settings, extra, capability)
         log.info("worker.starts", worker=options.worker, slots=len(options.slots), kinds=",".join(capability.kinds))
-        client = Throttled(
-            settings.join, token=token, ca=Path(settings.ca), actor=f"worker:{settings.id}", deadline_s=10.0
-        )
-        client.kbps = settings.upload_kbps_max
+        client = WorkerClient(settings, token)
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(client)
             if settings.gossip:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
+PROVIDER = "Rift-Provider"  # headers that say whose bandwidth a transfer uses
+JOB = "Rift-Job"
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 _TRIES = 6
 _PAUSE_S = 0.2
@@ -53,6 +55,15 @@ class Http(Protocol):
         """URLs of voters, the best first."""
 
 
+class ForJob:
+    """A client on behalf of one job."""
+
+    def __init__(self, http: Http, job: str) -> None:
+        self.session = http.session
+        self.servers = http.servers
+        self.headers = http.headers | ({JOB: job} if job else {})
+
+
 class Stored(msgspec.Struct, frozen=True):
     """What a voter answers to a finished upload: who holds the bytes, and how many should."""
 
@@ -63,14 +74,30 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 async def put_artifact(
-    http: Http, path: Path, *, kind: str, config: str = "", progress: Progress | None = None, kbps: int = 0
+    http: Http,
+    path: Path,
+    *,
+    kind: str,
+    config: str = "",
+    sha256: str = "",
+    progress: Progress | None = None,
+    throttle: Throttle | None = None,
 ) -> ArtifactRef:
-    """Store a file's bytes; raises Unavailable when no voter takes them, Rejected when they are refused."""
-    sha256 = await asyncio.to_thread(digest_file, path)
+    """Store a file's bytes, whose digest may be known.
+
+    Raises Unavailable when no voter takes them, Rejected when they are refused, and CorruptArtifact when they are no
+    longer what `sha256` says.
+    """
+    digest = sha256 or await asyncio.to_thread(digest_file, path)
     size = (await asyncio.to_thread(path.stat)).st_size
-    ref = ArtifactRef(sha256, size, kind)
+    ref = ArtifactRef(digest, size, kind)
     query = {"kind": kind, "config": config}
-    await upload(http, http.servers, path, ref, query, progress=progress, throttle=Throttle(kbps))
+    try:
+        await upload(http, http.servers, path, ref, query, progress=progress, throttle=throttle)
+    except (Unavailable, Rejected) as error:
+        if sha256 and await asyncio.to_thread(digest_file, path) != sha256:
+            raise CorruptArtifact(sha256) from error
+        raise
     return ref
 
 
@@ -111,7 +138,11 @@ async def get_artifact(http: Http, sha256: str, path: Path, progress: Progress |
 
 
 async def download(
-    http: Http, servers: Sequence[str], sha256: str, path: Path, progress: Progress | None = None
+    http: Http,
+    servers: Sequence[str],
+    sha256: str,
+    path: Path,
+    progress: Progress | None = None,
 ) -> None:
     """Fetch from any of `servers`, going on from one to the next; `path` appears only whole and verified."""
     partial = path.with_name(path.name + ".part")

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from aiohttp import web
 
-from workqueue.blocks import Throttle, gather_blocks, pipe
+from workqueue.blocks import gather_blocks, pipe
 from workqueue.errors import ClientError, CorruptArtifact
+from workqueue.http.bandwidth import Bandwidth
 from workqueue.machine.commands import ArtifactRef, DropHolder, RegisterArtifact
 from workqueue.machine.outcomes import Refused
 from workqueue.mirror import OFFSET
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from config.cluster import ClusterSettings
+    from workqueue.blocks import Throttle
     from workqueue.machine.commands import AnyCommand
     from workqueue.machine.outcomes import AnyOutcome
     from workqueue.mirror import Mirror
@@ -81,7 +83,7 @@ class _Handlers:
     def __init__(self, context: ArtifactContext) -> None:
         self._context = context
         self._store = context.store
-        self._limit_kbps = context.settings.store.upload_kbps_max
+        self._bandwidth = Bandwidth(context.settings.store)
 
     def answer(self, role: str, handler: Handler) -> Handler:
         """Authenticate, check the name, and turn errors into problem documents."""
@@ -139,12 +141,13 @@ class _Handlers:
         sha256 = request.match_info["sha256"]
         path = self._store.local(sha256)
         headers = {"ETag": f'"{sha256}"', "Cache-Control": "private, immutable, max-age=31536000"}
-        if path and not self._limit_kbps:
+        throttles = self._bandwidth.throttles(request)
+        if path and not throttles:
             return web.FileResponse(path, chunk_size=BLOCK_BYTES, headers=headers)
         size = await self._store.size(sha256)
         if size is None:
             return await self._relay(request, sha256)
-        return await self._send(request, sha256, size, headers)
+        return await self._send(request, sha256, size, headers, throttles)
 
     async def verify(self, request: web.Request) -> web.Response:
         """Check stored bytes against their name; what is damaged is deleted and its holder dropped."""
@@ -212,10 +215,10 @@ class _Handlers:
         return mirrors
 
     async def _take(self, request: web.Request, upload: Upload, mirrors: Sequence[Mirror]) -> bool:
-        throttle = Throttle(self._limit_kbps)
+        throttles = self._bandwidth.throttles(request)
         try:
             async with contextlib.aclosing(gather_blocks(request.content, _READ_S)) as blocks:
-                await pipe(blocks, [upload.write, *(mirror.send for mirror in mirrors)], [throttle])
+                await pipe(blocks, [upload.write, *(mirror.send for mirror in mirrors)], throttles)
             copying = [asyncio.ensure_future(asyncio.to_thread(mirror.finish)) for mirror in mirrors]
             whole = await asyncio.to_thread(upload.finish)
             await asyncio.gather(*copying)
@@ -271,7 +274,9 @@ class _Handlers:
                     return await _pass_on(request, got)
         return _problem(404, "no holder of this artifact answers" if holders else "no such artifact")
 
-    async def _send(self, request: web.Request, sha256: str, size: int, headers: dict[str, str]) -> web.StreamResponse:
+    async def _send(
+        self, request: web.Request, sha256: str, size: int, headers: dict[str, str], throttles: Sequence[Throttle]
+    ) -> web.StreamResponse:
         part = request.http_range
         start, end, _ = part.indices(size)
         if start >= size > 0:
@@ -281,9 +286,9 @@ class _Handlers:
         headers |= {"Content-Range": f"bytes {start}-{end - 1}/{size}"} if ranged else {}
         response = web.StreamResponse(status=206 if ranged else 200, headers=headers)
         await response.prepare(request)
-        throttle = Throttle(self._limit_kbps)
         async for block in self._store.read(sha256, start, end):
-            await throttle.take(len(block))
+            for throttle in throttles:
+                await throttle.take(len(block))
             await response.write(block)
         await response.write_eof()
         return response

@@ -49,6 +49,21 @@ async def test_stored_on_two_voters_before_it_is_acknowledged(cluster: Cluster, 
         assert (tmp_path / f"b{index}").read_bytes() == path.read_bytes()
 
 
+async def test_a_file_that_changed_since_it_was_named(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A known digest is not taken on trust: other bytes are refused, and the caller learns that its file is damaged."""
+    monkeypatch.setattr("workqueue.transfer._PAUSE_S", 0.002)
+    path, sha256 = made(tmp_path / "a")
+    ref = await put_artifact(cluster.http, path, kind="shard", sha256=sha256)
+    assert ref == ArtifactRef(sha256, 300_000, "shard")
+    other, name = made(tmp_path / "b", seed=2)
+    other.write_bytes(other.read_bytes()[:-1] + b"?")
+    with pytest.raises(CorruptArtifact):
+        await put_artifact(cluster.http, other, kind="shard", sha256=name)
+    assert name not in cluster.registry.holders
+
+
 async def test_empty_artifact(cluster: Cluster, tmp_path: Path) -> None:
     """No bytes are an artifact too."""
     path, sha256 = made(tmp_path / "a", 0)
