@@ -44,7 +44,8 @@ def work(
         "id": worker_id, "join": join, "token_file": token_file and str(token_file), "ca": ca and str(ca),
         "data": data and str(data), "slots": slots, "threads": threads,
         "kinds": [kind for kind in kinds.split(",") if kind], "labels": [label for label in labels.split(",") if label],
-        "provider": provider, "gossip": gossip, "gossip_bind": gossip_bind, "gossip_keys": [str(path) for path in gossip_key or ()],
+        "provider": provider, "gossip": gossip, "gossip_bind": gossip_bind,
+        "gossip_keys": [str(path) for path in gossip_key or ()],
     }  # fmt: skip
     from workers.start import Extra, settings_of, work_for  # what a help text does not need
 
