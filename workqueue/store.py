@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 BLOCK_BYTES = 1 << 20
+SYNC_BYTES = 16 << 20
 LEFT_S = 86_400.0  # an upload that nobody goes on with for so long is dropped
 SWEEP_S = 3_600.0
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -130,6 +131,7 @@ class Upload:
         self._file = self._path.open("r+b" if offset else "wb")
         self.offset = 0
         self._resume = offset
+        self._synced = offset
         self.superseded = False
 
     def prepare(self) -> None:
@@ -156,6 +158,13 @@ class Upload:
             raise StoreFull(f"the disk cannot take more: {error.strerror}") from error
         self._hash.update(block)
         self.offset += len(block)
+
+    def sync_ahead(self, block: bytes) -> None:
+        """Have what was written reach the disk while more arrives, so that little is left for the end."""
+        del block
+        if self.offset - self._synced >= SYNC_BYTES:
+            self._synced = self.offset
+            os.fdatasync(self._file.fileno())
 
     def finish(self) -> bool:
         """Give whole and right bytes their name; False when some are still to come. Raises CorruptArtifact."""

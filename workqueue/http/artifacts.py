@@ -218,7 +218,8 @@ class _Handlers:
         throttles = self._bandwidth.throttles(request)
         try:
             async with contextlib.aclosing(gather_blocks(request.content, _READ_S)) as blocks:
-                await pipe(blocks, [upload.write, *(mirror.send for mirror in mirrors)], throttles)
+                sends = [mirror.send for mirror in mirrors]
+                await pipe(blocks, [upload.write, upload.sync_ahead, *sends], throttles)
             copying = [asyncio.ensure_future(asyncio.to_thread(mirror.finish)) for mirror in mirrors]
             whole = await asyncio.to_thread(upload.finish)
             await asyncio.gather(*copying)
