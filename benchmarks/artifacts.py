@@ -3,8 +3,8 @@
     python -m benchmarks.artifacts [--size-mb 100] [--rounds 5] [--out benchmarks/results/artifacts.json]
 
 Both servers are aiohttp over TLS in one process apart from the client; the plain one sends and takes files without
-digests, ranges of uploads, syncs or copies. Medians of alternating rounds are compared. `upload` takes the file's digest
-first, `upload_named` is told it, as a worker is by the runner that published the file.
+digests, ranges of uploads, syncs or copies. Medians of alternating rounds are compared. `upload` takes the file's
+digest first, `upload_named` is told it, as a worker is by the runner that published the file.
 """
 
 from __future__ import annotations
