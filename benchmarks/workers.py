@@ -36,7 +36,8 @@ from tests.cluster.service.cluster import Cluster, cluster
 from tests.cluster.workers import chaos
 from tests.cluster.workers.harness import Worker, workers_ended
 from workers import events as ev
-from workers.decisions import Decisions, Options, SlotSpec
+from workers.attempts import Options, SlotSpec
+from workers.decisions import Decisions
 from workqueue.client import Client
 from workqueue.errors import ClientError
 from workqueue.machine.commands import Capability, Enqueue, JobSpec, RegisterKind, RegisterWorker, Renew

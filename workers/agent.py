@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
+    from workers.attempts import Options
     from workers.courier import Voters
-    from workers.decisions import Options
     from workers.spool import Entry
 
 log = structlog.get_logger()

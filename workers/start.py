@@ -20,9 +20,9 @@ from config.errors import ConfigError
 from config.load import convert, load
 from workers import devices, jobs
 from workers.agent import Agent, Limits
+from workers.attempts import Options, SlotSpec
 from workers.client import WorkerClient
 from workers.control import Control, watch_spot
-from workers.decisions import Options, SlotSpec
 from workers.gossip import GossipProcess, describe
 from workers.process import RunnerProcess, tail
 

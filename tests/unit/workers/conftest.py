@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.workers.memory import MemoryVoters
 from workers.agent import Agent, Limits
-from workers.decisions import Options, SlotSpec
+from workers.attempts import Options, SlotSpec
 from workers.events import Order
 from workqueue.machine.commands import Capability
 
