@@ -19,11 +19,12 @@ from config.cluster import WorkerSettings
 from config.errors import ConfigError
 from config.load import convert, load
 from workers import devices, jobs
-from workers.agent import Agent, Limits
+from workers.agent import Agent
 from workers.attempts import Options, SlotSpec
 from workers.client import WorkerClient
 from workers.control import Control, watch_spot
 from workers.gossip import GossipProcess, describe
+from workers.limits import Limits
 from workers.process import RunnerProcess, tail
 
 if TYPE_CHECKING:
