@@ -56,11 +56,13 @@ class Group:
         self.client = client
         self.folder = folder
         self.workers: list[Worker] = []
+        self._roads: dict[str, str] = {}  # how each worker is to be known
         self._jobs = 0
 
     def worker(self, name: str, *flags: str) -> Worker:
         """Describe a worker that gossips unless other flags are given."""
         created = self.made.created
+        self._roads[name] = "lease" if flags else "gossip"
         if not flags:
             [port] = free_ports(1)
             key = created.folder / "secrets/gossip.key"
@@ -126,11 +128,12 @@ class Group:
         return took_s
 
     async def until_registered(self, *names: str, timeout_s: float = 60.0) -> None:
-        """Wait until workers are registered, alive and can be seen."""
+        """Wait until workers are registered, alive, and known by the road that they are to be known by."""
         async with asyncio.timeout(timeout_s):
             while True:
                 live = {row["id"] for row in await self.client.query("workers") if row["live"]}
-                seen = {name for name, (state, _) in (await self.members()).items() if state == "alive"}
+                members = await self.members()
+                seen = {name for name in names if members.get(name) == ("alive", self._roads[name])}
                 if set(names) <= live & seen:
                     return
                 await asyncio.sleep(0.1)

@@ -20,7 +20,7 @@ WITHIN_S = 6.0
 async def test_jobs_of_the_dead_run_elsewhere_within_six_seconds(tmp_path: Path) -> None:
     """A machine that is gone, an agent killed with -9, and a worker that only beats; leases would take a minute.
 
-    More members and trials: `python -m benchmarks.workers death`.
+    More members and trials: `python -m benchmarks.deaths`.
     """
     async with deaths.group(tmp_path, base_port=24100, voters=3, workers=2, members=12) as group:
         assert {road for _, road in (await group.members()).values()} == {"gossip"}
