@@ -1,6 +1,7 @@
-"""The small process that gossips: `python -m membership.process --settings FILE --socket PATH`.
+"""The small process that gossips: `python -m membership.process --settings FILE [--socket PATH]`.
 
-It keeps the probes of a busy trainer or voter punctual, and serves members, commands and events on a unix socket.
+It keeps the probes of a busy trainer or voter punctual, and serves members, commands and events on a unix
+socket, if any.
 It ends, with a farewell, on SIGTERM or SIGINT. With `--parent` it ignores them and ends, with a farewell, when its
 standard input ends: whoever started it is gone then, however that happened, or wants it to end.
 """
@@ -13,7 +14,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,18 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
+@contextlib.asynccontextmanager
+async def _served(gossip: Membership, path: Path) -> AsyncIterator[None]:
+    service = Server(gossip)
+    server = await asyncio.start_unix_server(service.accept, sock=listen(path))
+    try:
+        yield
+    finally:
+        server.close()
+        await service.close()
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
 class _AtEof(asyncio.Protocol):
     def __init__(self, ended: Callable[[], None]) -> None:
         self._ended = ended
@@ -135,7 +148,7 @@ class _AtEof(asyncio.Protocol):
         self._ended()
 
 
-async def run(settings: GossipSettings, path: Path, *, parent: bool = False) -> None:
+async def run(settings: GossipSettings, path: Path | None, *, parent: bool = False) -> None:
     """Gossip and serve until a signal, or the end of the parent, asks to stop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -143,23 +156,18 @@ async def run(settings: GossipSettings, path: Path, *, parent: bool = False) -> 
         loop.add_signal_handler(number, (lambda: None) if parent else stop.set)
     if parent:
         await loop.connect_read_pipe(lambda: _AtEof(stop.set), sys.stdin)
-    async with Gossip(settings) as gossip:
-        service = Server(gossip)
-        server = await asyncio.start_unix_server(service.accept, sock=listen(path))
-        try:
-            await stop.wait()
-            await gossip.leave()
-        finally:
-            server.close()
-            await service.close()
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+    async with Gossip(settings) as gossip, contextlib.AsyncExitStack() as stack:
+        if path:
+            await stack.enter_async_context(_served(gossip, path))
+        await stop.wait()
+        await gossip.leave()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run, and turn an error into a sentence and an exit code."""
     parser = argparse.ArgumentParser(prog="python -m membership.process", description=__doc__)
     parser.add_argument("--settings", type=Path, required=True, help="YAML or JSON file of GossipSettings")
-    parser.add_argument("--socket", type=Path, required=True, help="unix socket to serve")
+    parser.add_argument("--socket", type=Path, help="unix socket to serve")
     parser.add_argument("--parent", action="store_true", help="end with the standard input, not by a signal")
     options = parser.parse_args(arguments)
     try:

@@ -123,7 +123,6 @@ class GossipProcess:
         with log_file.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "membership.process", "--parent", "--settings", str(file),
-                "--socket", str(self._folder / "gossip.sock"),
                 stdin=asyncio.subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         log.info("gossip.started", address=self._settings.gossip, pid=self._process.pid)
