@@ -84,6 +84,7 @@ class Watches:
         options, seq = self._decisions.options, 0
         while True:
             seq += 1
+            pause_s = self._limits.beat_s
             running = [task.lease.job for task in self._decisions.running]
             metadata: dict[str, object] = {"running": running, "spool_bytes": self._spool.size_bytes}
             try:
@@ -91,9 +92,9 @@ class Watches:
                     await self._voters.beat(options.worker, options.boot, seq, metadata)
             except Rejected as error:
                 log.warning("beat.refused", code=error.code, reason=str(error))
-            except (ClientError, TimeoutError):
-                pass  # renewals say when voters cannot be reached
-            await asyncio.sleep(self._limits.beat_s)
+            except (ClientError, TimeoutError):  # renewals say when voters cannot be reached
+                pause_s /= 10
+            await asyncio.sleep(pause_s)
 
 
 def _files(folder: Path) -> list[Path]:

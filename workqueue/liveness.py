@@ -42,16 +42,21 @@ class Beats:
         self._led = False
 
     def beat(self, worker: str, boot: str, seq: int, metadata: Metadata, *, forwarded: bool = False) -> None:
-        """Note a heartbeat, and pass it on to the leader unless it came from a voter."""
+        """Note a heartbeat, and pass it on to the leader unless it came from a voter.
+
+        Raises StreamError when the leader cannot be reached from here: the worker does better at another voter.
+        """
         try:
             self._presence.beat(worker, boot, seq, metadata, monotonic_ms())
         except MembershipError as error:
             raise StreamError("limit", str(error), 5_000) from error
-        leader = self._core.state.leader
-        if forwarded or self._core.leads or not leader:
+        if forwarded or self._core.leads:
             return
-        if calls := self._peers.calls(leader):
-            calls.notify("beat", (worker, boot, seq, metadata))
+        leader = self._core.state.leader
+        calls = self._peers.calls(leader) if leader else None
+        if calls is None:
+            raise StreamError("unavailable", "this voter cannot reach the leader", 200)
+        calls.notify("beat", (worker, boot, seq, metadata))
 
     def expect(self, worker: str, boot: str) -> None:
         """Have a registered worker beat within the time to live, also one that beat to an earlier leader only."""

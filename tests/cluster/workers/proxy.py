@@ -17,8 +17,8 @@ class Ways:
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = list(urls)
         self.urls: list[str] = []
-        self._open = asyncio.Event()
-        self._open.set()
+        self._open = {url: asyncio.Event() for url in self._urls}
+        self.heal()
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -27,8 +27,10 @@ class Ways:
             port = urlsplit(url).port
             assert port
 
-            def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: int = port) -> None:
-                task = asyncio.create_task(self._join(reader, writer, to))
+            def accept(
+                reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: int = port, far: str = url
+            ) -> None:
+                task = asyncio.create_task(self._join(reader, writer, to, self._open[far]))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
@@ -44,28 +46,32 @@ class Ways:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def cut(self) -> None:
-        """Pass nothing on from now on, and tell nobody."""
-        self._open.clear()
+    def cut(self, *urls: str) -> None:
+        """Pass nothing on from now on, to these of the first URLs or to all, and tell nobody."""
+        for url in urls or self._urls:
+            self._open[url].clear()
 
     def heal(self) -> None:
         """Pass on what was held back and what comes."""
-        self._open.set()
+        for way in self._open.values():
+            way.set()
 
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
-        await self._open.wait()
+    async def _join(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int, way: asyncio.Event
+    ) -> None:
+        await way.wait()
         with contextlib.suppress(OSError):
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
             try:
-                await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
+                await asyncio.gather(self._pass(reader, far_writer, way), self._pass(far_reader, writer, way))
             finally:
                 far_writer.close()
                 writer.close()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: asyncio.Event) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
-                await self._open.wait()
+                await way.wait()
                 writer.write(data)
                 await writer.drain()
         writer.close()

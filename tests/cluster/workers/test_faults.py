@@ -53,6 +53,26 @@ async def test_a_worker_that_is_cut_off_counts_once(voters: Cluster, tmp_path: P
             assert list((cut.data / "spool").iterdir()) == []
 
 
+async def test_a_voter_that_vanishes_without_a_word_costs_no_attempt(voters: Cluster, tmp_path: Path) -> None:
+    """Its workers turn to other voters before their heartbeats are missed, time after time."""
+    urls = [voter.http for voter in voters.voters]
+    async with Ways(urls) as ways:
+        created = voters.created
+        one = Worker(tmp_path, "w", ways.urls, created.worker_token, created.ca, ("--slots", "1"))
+        async with workers_ended(one), voters.client() as client:
+            await one.start()
+            await enqueue(client, "j", {"steps": 10_000, "step_ms": 50}, lease_ms=60_000)
+            await reach(client, "j", "running")
+            for url in (*urls, urls[0]):  # one of them is the worker's
+                ways.cut(url)
+                await asyncio.sleep(5)  # more than the time to live of a heartbeat
+                ways.heal()
+                await asyncio.sleep(0.5)
+            job = await client.query("job", job="j")
+            assert (job["state"], job["attempt"], job["other_faults"]) == ("running", 1, 0), one.text()
+            assert "voter.left" in one.text()
+
+
 async def test_a_job_that_misbehaves_fails_with_its_cause(voters: Cluster, tmp_path: Path) -> None:
     """Hang, too much memory, a segmentation fault, an exit: typed, with the log's tail, and the agent works on."""
     wanted = {
