@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,7 @@ def _kinds(measured: devices.Measured) -> tuple[str, ...]:
 
 async def _measure(data: Path, extra: Extra) -> devices.Measured:
     """Measure the engine in a runner of its own, or take what an earlier start of the same build measured."""
-    bare = devices.Measured(devices.build(), devices=devices.accelerators())
+    bare = devices.Measured(devices.build(), devices=devices.accelerators(), at_s=time.time_ns() // 10**9)
     kept = devices.load_measured(data / "measured.json", bare)
     if kept:
         return kept
@@ -127,7 +128,7 @@ async def _measure(data: Path, extra: Extra) -> devices.Measured:
         found = await _ask_runner(data, "workers.canary:versions")
     else:
         log.info("worker.measures", note="the engine compiles on its first start")
-        found = await _ask_runner(data, "workers.canary:measure")
+        found = await _ask_runner(data, "workers.canary:measure", 0 if bare.devices else -1)
     if found is None:
         return bare
     measured = msgspec.structs.replace(bare, rules_version=str(found["rules_version"]), rates=found.get("rates", {}))
@@ -136,7 +137,7 @@ async def _measure(data: Path, extra: Extra) -> devices.Measured:
     return measured
 
 
-async def _ask_runner(data: Path, target: str) -> dict[str, Any] | None:
+async def _ask_runner(data: Path, target: str, device: int = -1) -> dict[str, Any] | None:
     answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
 
     def told(parts: list[Any]) -> None:
@@ -150,7 +151,7 @@ async def _ask_runner(data: Path, target: str) -> dict[str, Any] | None:
             answer.set_result(["checked", "failed", "runner.crashed", "node", f"exit code {code}: {tail(path)}"])
 
     path = data / "measure.log"
-    runner = RunnerProcess(device=-1, threads=1, log=path, on_frame=told, on_exit=gone)
+    runner = RunnerProcess(device=device, threads=1, log=path, on_frame=told, on_exit=gone)
     await runner.start()
     try:
         async with asyncio.timeout(_MEASURE_S):
