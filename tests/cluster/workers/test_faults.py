@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,52 @@ async def test_a_voter_that_vanishes_without_a_word_costs_no_attempt(voters: Clu
             job = await client.query("job", job="j")
             assert (job["state"], job["attempt"], job["other_faults"]) == ("running", 1, 0), one.text()
             assert "voter.left" in one.text()
+
+
+async def test_a_pause_is_survived_and_a_long_one_is_healed(voters: Cluster, tmp_path: Path) -> None:
+    """An agent that stands still for two seconds keeps its job; after eight it has lost it, and works on afterwards."""
+    one = worker(voters, tmp_path)
+    async with workers_ended(one), voters.client() as client:
+        await one.start()
+        await enqueue(client, "j", {"steps": 10_000, "step_ms": 50}, lease_ms=60_000)
+        await reach(client, "j", "running")
+        await asyncio.sleep(1)
+        await one.signal(signal.SIGSTOP)
+        await asyncio.sleep(2)
+        await one.signal(signal.SIGCONT)
+        await asyncio.sleep(3)
+        job = await client.query("job", job="j")
+        assert (job["state"], job["attempt"]) == ("running", 1)
+        await one.signal(signal.SIGSTOP)
+        await reach(client, "j", "available", timeout_s=10)
+        await one.signal(signal.SIGCONT)
+        async with asyncio.timeout(20):
+            while (job := await client.query("job", job="j"))["attempt"] < 2 or job["state"] != "running":
+                await asyncio.sleep(0.1)
+        assert (job["worker"], job["payload_faults"]) == ("w", 0)
+        assert "lease.lost" in one.text() or "claim.refused" in one.text()
+
+
+async def test_a_spot_notice_moves_the_job_with_its_progress(voters: Cluster, tmp_path: Path) -> None:
+    """The machine leaves at once; another worker goes on at the cursor, and no attempt is burned."""
+    notice = tmp_path / "notice"
+    one = worker(voters, tmp_path, "spot", "--spot-command", f"test -e {notice}")
+    two = worker(voters, tmp_path, "two")
+    async with workers_ended(one, two), voters.client() as client:
+        await one.start()
+        await enqueue(client, "j", {"steps": 400, "step_ms": 50, "publish_every": 10}, lease_ms=60_000)
+        await reach(client, "j", "running")
+        await two.start()
+        async with asyncio.timeout(20):
+            while not (await client.query("job", job="j"))["cursor"]:
+                await asyncio.sleep(0.1)
+        notice.touch()
+        assert await one.wait() == 0
+        async with asyncio.timeout(10):
+            while (job := await client.query("job", job="j"))["worker"] != "two":
+                await asyncio.sleep(0.05)
+        assert job["cursor"]["step"] >= 10
+        assert (job["attempt"], job["payload_faults"], job["other_faults"]) == (2, 0, 0)
 
 
 async def test_a_job_that_misbehaves_fails_with_its_cause(voters: Cluster, tmp_path: Path) -> None:
