@@ -4,7 +4,8 @@ Games of the heuristic, a first net, then generations of Gumbel self-play and tr
 the heuristic and its predecessor. Ends with 400 games (equal openings, every seating) against random and against the
 heuristic. `--minutes` scales the games and steps of the plan, which takes about 30 minutes on two quiet cores.
 
-Writes `benchmarks/results/learning-<config>.json` and `.png`; weights and shards stay in `--folder`.
+Writes `benchmarks/results/learning-<config>.json` and `.png`; weights and shards stay in `--folder`, and a run that was
+interrupted goes on from its last generation when it is called again with that folder.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -164,12 +166,42 @@ class Run:
         self.shards: list[list[Path]] = []
         self.generations: list[Generation] = []
         self.results: list[tuple[str, str, float, int]] = []
-        self.curve: list[dict[str, float]] = []
         self.begun = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent so far, before an interruption too."""
+        return time.monotonic() - self.begun
+
+    def save(self) -> None:
+        """Note the generations so far, so that another run goes on from here."""
+        noted = {
+            "plan": asdict(self.plan), "seconds": self.seconds, "results": self.results,
+            "generations": [asdict(each) for each in self.generations],
+            "shards": [[path.name for path in paths] for paths in self.shards],
+        }  # fmt: skip
+        temporary = self.folder / "run.tmp"
+        temporary.write_text(json.dumps(noted))
+        temporary.rename(self.folder / "run.json")
+
+    def restore(self) -> Path | None:
+        """Go on from the folder's generations; returns the weights of the last one, None in a new folder."""
+        noted = self.folder / "run.json"
+        if not noted.exists():
+            return None
+        found = json.loads(noted.read_text())
+        if found["plan"] != asdict(self.plan):
+            raise SystemExit(f"{self.folder} holds a run of another plan; choose another --folder")
+        self.begun -= found["seconds"]
+        self.results = [(first, second, won, games) for first, second, won, games in found["results"]]
+        self.shards = [[self.folder / name for name in names] for names in found["shards"]]
+        for each in found["generations"]:
+            self.generations.append(Generation(**each | {"scores": [Score(**score) for score in each["scores"]]}))
+        return self.folder / f"generation-{len(self.generations) - 1}/model.safetensors"
 
     def say(self, text: str) -> None:
         """Print with the minutes so far."""
-        print(f"[{(time.monotonic() - self.begun) / 60:5.1f} min] {self.plan.config} {text}", flush=True)
+        print(f"[{self.seconds / 60:5.1f} min] {self.plan.config} {text}", flush=True)
 
     def selfplay(self, number: int, weights: Path | None) -> tuple[int, int, float, float]:
         """Play a generation's games; returns games, positions, entropy and seconds."""
@@ -194,7 +226,7 @@ class Run:
         """Train a generation's net on the window."""
         plan = self.plan
         out = self.folder / f"generation-{number}"
-        out.mkdir()
+        out.mkdir(exist_ok=True)
         recent = self.shards[max(1, number - plan.window + 1) :] if number else self.shards
         spec = TrainSpec(
             board=plan.board, players=plan.players, steps=plan.steps if number else plan.heuristic_steps,
@@ -241,6 +273,7 @@ class Run:
         ratings = elo(self.results, plan.players)
         for each in self.generations:
             each.elo = ratings[each.name]
+        self.save()
         self.say(f"generation {number}: Elo {found.elo:.0f}, " + ", ".join(map(str, found.scores)))
         return weights
 
@@ -258,12 +291,13 @@ def run(plan: Plan, folder: Path) -> dict[str, Any]:
     """Carry out a plan; returns what was found."""
     with ProcessPoolExecutor(plan.threads, get_context("spawn"), initializer=_one_thread) as pool:
         learning = Run(plan, folder, pool)
-        weights = learning.generation(0, None)
-        for number in range(1, plan.generations + 1):
+        weights = learning.restore()
+        for number in range(len(learning.generations), plan.generations + 1):
             weights = learning.generation(number, weights)
+        assert weights is not None
         final = learning.final(weights) if plan.final_games else []
     return {
-        "plan": asdict(plan), "minutes": (time.monotonic() - learning.begun) / 60,
+        "plan": asdict(plan), "minutes": learning.seconds / 60,
         "elo": elo(learning.results, plan.players),
         "generations": [asdict(each) for each in learning.generations], "final": [asdict(each) for each in final],
         "weights": str(weights),
@@ -278,16 +312,21 @@ def main() -> None:
     parser.add_argument("--config", default="square8-2p")
     parser.add_argument("--minutes", type=float, default=PLAN_MINUTES)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--generations", type=int, default=Plan.generations)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=None, help="where weights and shards go")
     arguments = parser.parse_args()
     board, players = arguments.config.rsplit("-", 1)
-    plan = Plan(board=board, players=int(players.removesuffix("p")), threads=arguments.threads, seed=arguments.seed)
+    plan = Plan(
+        board=board, players=int(players.removesuffix("p")), generations=arguments.generations,
+        threads=arguments.threads, seed=arguments.seed,
+    )  # fmt: skip
     plan = plan.scaled(arguments.minutes / PLAN_MINUTES)
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="riftq-learning-"))
     folder.mkdir(parents=True, exist_ok=True)
     print(f"weights and shards: {folder}", flush=True)
-    found = machine() | run(plan, folder)
+    begun = machine()
+    found = begun | run(plan, folder) | {"load_at_end": os.getloadavg()}
     del found["weights"]
     path = RESULTS / f"learning-{plan.config}.json"
     path.write_text(json.dumps(found, indent=2) + "\n")
