@@ -164,6 +164,7 @@ class Run:
     def __init__(self, plan: Plan, folder: Path, pool: ProcessPoolExecutor) -> None:
         self.plan, self.folder, self.pool = plan, folder, pool
         self.shards: list[list[Path]] = []
+        self.played: list[tuple[int, int, float, float]] = []  # games, positions, entropy, seconds
         self.generations: list[Generation] = []
         self.results: list[tuple[str, str, float, int]] = []
         self.begun = time.monotonic()
@@ -178,7 +179,7 @@ class Run:
         noted = {
             "plan": asdict(self.plan), "seconds": self.seconds, "results": self.results,
             "generations": [asdict(each) for each in self.generations],
-            "shards": [[path.name for path in paths] for paths in self.shards],
+            "shards": [[path.name for path in paths] for paths in self.shards], "played": self.played,
         }  # fmt: skip
         temporary = self.folder / "run.tmp"
         temporary.write_text(json.dumps(noted))
@@ -194,17 +195,19 @@ class Run:
             raise SystemExit(f"{self.folder} holds a run of another plan; choose another --folder")
         self.begun -= found["seconds"]
         self.results = [(first, second, won, games) for first, second, won, games in found["results"]]
+        self.played = [(games, positions, heat, spent) for games, positions, heat, spent in found["played"]]
         self.shards = [[self.folder / name for name in names] for names in found["shards"]]
         for each in found["generations"]:
             self.generations.append(Generation(**each | {"scores": [Score(**score) for score in each["scores"]]}))
-        return self.folder / f"generation-{len(self.generations) - 1}/model.safetensors"
+        last = self.folder / f"generation-{len(self.generations) - 1}/model.safetensors"
+        return last if self.generations else None
 
     def say(self, text: str) -> None:
         """Print with the minutes so far."""
         print(f"[{self.seconds / 60:5.1f} min] {self.plan.config} {text}", flush=True)
 
-    def selfplay(self, number: int, weights: Path | None) -> tuple[int, int, float, float]:
-        """Play a generation's games; returns games, positions, entropy and seconds."""
+    def selfplay(self, number: int, weights: Path | None) -> None:
+        """Play a generation's games."""
         plan, begun = self.plan, time.monotonic()
         games = plan.games if weights else plan.heuristic_games
         player = PlayerConfig("gumbel", plan.simulations) if weights else PlayerConfig("heuristic")
@@ -220,7 +223,8 @@ class Run:
         self.shards.append([path for part in parts for path in part[0]])
         positions = sum(part[2] for part in parts)
         entropy = sum(part[3] * part[2] for part in parts) / positions
-        return sum(part[1] for part in parts), positions, entropy, time.monotonic() - begun
+        self.played.append((sum(part[1] for part in parts), positions, entropy, time.monotonic() - begun))
+        self.save()
 
     def train(self, number: int, parent: Path | None) -> tuple[Path, Any]:
         """Train a generation's net on the window."""
@@ -254,7 +258,9 @@ class Run:
     def generation(self, number: int, before: Path | None) -> Path:
         """Play, train and look; returns the weights."""
         plan = self.plan
-        games, positions, entropy, seconds = self.selfplay(number, before)
+        if len(self.played) == number:
+            self.selfplay(number, before)
+        games, positions, entropy, seconds = self.played[number]
         self.say(f"generation {number}: {games} games, {positions} positions, entropy {entropy:.2f}, {seconds:.0f} s")
         weights, done = self.train(number, before)
         losses = {
