@@ -103,6 +103,14 @@ def advance(data: Words, rows: Words, g: Tables, codes: Words, counts: Words, fo
             counts[k] = 0
 
 
+@kernel
+def play_codes(data: Words, g: Tables, chosen: Words) -> None:
+    """Play a legal code in each row, -1 for none. On one thread: for so little work others cost more than they do."""
+    for k in range(len(chosen)):
+        if chosen[k] >= 0:
+            apply(data[k], g, int(chosen[k]))
+
+
 def write_shard(spec: SelfplaySpec, games: list[Running], folder: Path) -> tuple[Path, ShardInfo]:
     """Write finished games as a shard."""
     targets = [target for game in games for target in game.targets]

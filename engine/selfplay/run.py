@@ -21,12 +21,12 @@ from engine.nets.evaluator import Evaluator, NetEvaluator
 from engine.nets.store import load
 from engine.players.player import HeuristicPlayer
 from engine.rules import layout as lay
-from engine.rules.batch import GameBatch, game_seeds
+from engine.rules.batch import game_seeds
 from engine.rules.cells import Words
 from engine.rules.geometry import Geometry, geometry
 from engine.rules.kernels import new_game, ranks
 from engine.search.gumbel import Found, GumbelSearch
-from engine.selfplay.games import FORCED_MAX, Running, advance, write_shard
+from engine.selfplay.games import FORCED_MAX, Running, advance, play_codes, write_shard
 from engine.selfplay.spec import WITH_NET, SelfplaySpec, SelfplaySummary, ShardInfo, temperature_at
 
 Progress = Callable[[dict[str, object]], None]
@@ -40,7 +40,7 @@ class Selfplay:
         self.spec, self.folder = spec, folder
         self.where: Geometry = geometry(spec.board, spec.players, spec.variant)
         self.slots = max(1, min(spec.batch_games, spec.games))
-        self.batch = GameBatch(self.where, self.slots)
+        self.data: Words = np.zeros((self.slots, self.where.tables.state_words), np.int32)
         self.simulations = spec.player.simulations or 32
         self.search: GumbelSearch | None = None
         if spec.player.kind in WITH_NET:
@@ -86,7 +86,7 @@ class Selfplay:
 
     def _engine(self, slot: int) -> str:
         game = self._game(slot)
-        return "policy" if game.resigned else game.engines[self.batch.data[slot, lay.PLAYER] - 1]
+        return "policy" if game.resigned else game.engines[self.data[slot, lay.PLAYER] - 1]
 
     def _to_decisions(self) -> Words:
         """Start games, play forced moves and openings, end games; returns the slots at a decision of an engine."""
@@ -115,7 +115,7 @@ class Selfplay:
         begun = []
         for slot in slots:
             if self.games[slot] is None and self.started < self.spec.games:
-                new_game(self.batch.data[slot], self.where.tables)
+                new_game(self.data[slot], self.where.tables)
                 self.games[slot] = Running(self.spec, self.started, int(self.seeds[self.started]))
                 self.started += 1
                 begun.append(slot)
@@ -125,13 +125,13 @@ class Selfplay:
         counts, played = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.int32)
         codes = np.zeros((len(rows), self.where.tables.max_legal), np.int32)
         forced = np.zeros((len(rows), FORCED_MAX), np.int32)
-        advance(self.batch.data, rows, self.where.tables, codes, counts, forced, played)
+        advance(self.data, rows, self.where.tables, codes, counts, forced, played)
         for j, slot in enumerate(rows.tolist()):
             self._game(slot).codes += forced[j, : played[j]].tolist()
         return counts, codes
 
     def _apply(self, chosen: Words) -> None:
-        self.batch.apply(chosen)
+        play_codes(self.data, self.where.tables, chosen)
         for slot in np.flatnonzero(chosen >= 0).tolist():
             self._game(slot).codes.append(int(chosen[slot]))
 
@@ -148,7 +148,7 @@ class Selfplay:
             game.full = bool(game.rng.random() < self.spec.full_share)
             budgets[j] = self.simulations if game.full else self.spec.simulations_fast
         rngs = [self._game(slot).rng for slot in rows.tolist()]
-        self.search.begin(rows, self.batch.data, rows, budgets, rngs)
+        self.search.begin(rows, self.data, rows, budgets, rngs)
         self.searching[rows] = True
 
     def _end(self, rows: Words, found: Found) -> None:
@@ -166,7 +166,7 @@ class Selfplay:
                 if game.full:
                     self._learn(game, found.legal[j, :n], probs, value)
                 if self.spec.resign_below:
-                    self._resign(game, int(self.batch.data[slot, lay.PLAYER]) - 1, value)
+                    self._resign(game, int(self.data[slot, lay.PLAYER]) - 1, value)
         self.searching[rows] = False
         self._apply(chosen)
 
@@ -176,7 +176,7 @@ class Selfplay:
             game.resigned = not game.control
 
     def _decide_by_heuristic(self, rows: Words) -> None:
-        codes, counts, scores = self.heuristic.scores(self.batch.data, rows)
+        codes, counts, scores = self.heuristic.scores(self.data, rows)
         chosen = np.full(self.slots, -1, np.int32)
         for j, slot in enumerate(rows.tolist()):
             game, n = self._game(slot), int(counts[j])
@@ -203,14 +203,14 @@ class Selfplay:
     def _finish(self, slot: int) -> None:
         game = self._game(slot)
         game.ranks = np.zeros(self.spec.players, np.int32)
-        ranks(self.batch.data[slot], game.ranks)
+        ranks(self.data[slot], game.ranks)
         self.finished.append(game)
         self.games[slot] = None
         self.done += 1
         self.plies += len(game.codes)
         self.positions += len(game.targets)
         self.entropy += sum(target.entropy for target in game.targets)
-        winner = int(self.batch.data[slot, lay.WINNER])
+        winner = int(self.data[slot, lay.WINNER])
         if winner:
             self.wins[winner - 1] += 1
         if game.resigned:

@@ -85,7 +85,7 @@ def decisions(where: Geometry, games: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("root", ["gumbel", "puct"])
 def test_searches_do_not_disturb_each_other(root: str) -> None:
     """A search begun beside others, with another budget and in a used slot, finds what it finds alone."""
-    data, rows = decisions(WHERE, 12)
+    data, rows = decisions(WHERE, 60)
     budgets = np.array([4, 16, 9, 16, 1, 12], np.int32)
     rolling = GumbelSearch(Opinionated(WHERE), 2, 16, root=root)
     found: dict[int, tuple] = {}
@@ -109,7 +109,7 @@ def test_searches_do_not_disturb_each_other(root: str) -> None:
 
 def test_the_policy_alone_is_a_search_without_simulations() -> None:
     """Its target is the net's policy."""
-    data, rows = decisions(WHERE, 4)
+    data, rows = decisions(WHERE, 40)
     search = GumbelSearch(Opinionated(WHERE), 1, 4)
     search.begin(np.zeros(1, np.int32), data, rows[:1], np.zeros(1, np.int32), None)
     assert list(search.step()) == [0]
@@ -122,7 +122,7 @@ def test_the_policy_alone_is_a_search_without_simulations() -> None:
 
 def test_puct_shares_its_visits_and_finds_a_win() -> None:
     """Its target is a share of the visits: multiples of one visit that sum to one; unknown roots are refused."""
-    data, rows = decisions(WHERE, 8)
+    data, rows = decisions(WHERE, 40)
     found = GumbelSearch(UniformEvaluator(WHERE), len(rows), 20, root="puct").run(data, rows, 20, None)
     assert np.allclose(found.policy.sum(1), 1)
     assert np.allclose(found.policy * 20, np.round(found.policy * 20), atol=1e-4)
