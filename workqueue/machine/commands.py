@@ -28,6 +28,7 @@ class Requirements(Value, frozen=True):
     device: bool = False  # needs a device of its own: no second job of this sort runs on it
     labels: tuple[str, ...] = ()
     build: str = ""  # the exact engine build, empty = any
+    avoid: tuple[str, ...] = ()  # workers that must not run it: a check is not done by whom it checks
 
 
 class RetryPolicy(Value, frozen=True):
@@ -465,6 +466,7 @@ class SetAlert(Command, frozen=True):
     key: str  # what it is about: a worker, a config, a voter
     active: bool
     detail: str = ""
+    sent: bool = False  # somebody outside has been told of it
 
 
 class SilenceAlert(Command, frozen=True):

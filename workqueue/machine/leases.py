@@ -81,7 +81,7 @@ def claim(ledger: Ledger, command: Claim) -> Outcome:
         fitting = [
             key
             for key in ledger.ready
-            if not misfit(key, worker.capability, free, command.kinds)
+            if not misfit(key, worker.id, worker.capability, free, command.kinds)
             and not ledger.ready.full(key)
             and not halted(ledger, key)
         ]

@@ -137,7 +137,7 @@ def obstacle(ledger: Ledger, job: Job, worker: Worker) -> str:
         return f"the worker is quarantined: {worker.reason}"
     if worker.drain:
         return "the worker is draining"
-    return misfit(_key(job), worker.capability, free_of(ledger, worker), ())
+    return misfit(_key(job), worker.id, worker.capability, free_of(ledger, worker), ())
 
 
 def explain(ledger: Ledger, job: str = "", worker: str = "") -> v.Explanation | Refused:
@@ -412,11 +412,11 @@ def kinds(ledger: Ledger) -> tuple[v.OpenKind, ...]:
     return tuple(ledger.state.kinds[name] for name in sorted(ledger.state.kinds))
 
 
-def alerts(ledger: Ledger) -> tuple[v.Alert, ...]:
-    """List alerts that are up and not silenced."""
+def alerts(ledger: Ledger, silenced: bool = False) -> tuple[v.Alert, ...]:  # noqa: FBT001, FBT002  named by callers
+    """List alerts that are up; those that were silenced only on demand."""
     silences = ledger.state.silences
     up = (ledger.state.alerts[name] for name in sorted(ledger.state.alerts))
-    return tuple(alert for alert in up if silences.get(alert.name, 0) <= ledger.now_ms)
+    return tuple(alert for alert in up if silenced or silences.get(alert.name, 0) <= ledger.now_ms)
 
 
 def _config_view(ledger: Ledger, config: str) -> v.ConfigView:
@@ -459,6 +459,7 @@ def _config_view(ledger: Ledger, config: str) -> v.ConfigView:
         live=dict(sorted(live.items())),
         running=dict(sorted(running.items())),
         elo_milli=max((rating.elo_milli for rating in rated), default=0),
+        elo_games=max((rating.games for rating in rated), default=0),
         halted=state.halts[halts[0]].reason or "halted" if halts else "",
     )
 

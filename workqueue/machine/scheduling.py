@@ -96,9 +96,11 @@ class Ready:
         return iter(self.counts)
 
 
-def misfit(key: BucketKey, capability: Capability, free: Free, kinds: tuple[str, ...]) -> str:
+def misfit(key: BucketKey, worker: str, capability: Capability, free: Free, kinds: tuple[str, ...]) -> str:
     """Return why a bucket's jobs do not fit a worker as it is now, empty when they do."""
     need = key.requires
+    if worker in need.avoid:
+        return "another worker must run it"
     if key.kind not in (kinds or capability.kinds):
         return f"the worker does not run jobs of kind {key.kind}"
     if need.cpus > free.cpus:

@@ -207,6 +207,7 @@ class ConfigView(View, frozen=True):
     running: dict[str, int]
     elo_milli: int  # of the champion's best rated player
     halted: str
+    elo_games: int = 0  # that the champion's rating rests on
 
 
 class LoopView(View, frozen=True):

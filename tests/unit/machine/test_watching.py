@@ -1,0 +1,48 @@
+"""What the duties that watch a cluster rest on: checks are done by others, alerts are told of once."""
+
+from __future__ import annotations
+
+import pytest
+from driver import Driver
+
+from workqueue.machine import commands as c
+from workqueue.machine import outcomes as o
+
+
+def test_a_job_is_not_run_by_those_it_avoids(driver: Driver) -> None:
+    """A check goes to another worker, however long it waits, and explain says so."""
+    driver.worker("w2")
+    driver.add("check", requires=c.Requirements(avoid=("w1",)))
+    driver.now_ms += 10_000_000
+    assert isinstance(driver.claim(), o.Empty)
+    explained = driver.machine.query("explain", {"job": "check"})
+    assert explained.reasons == {"w1": "another worker must run it", "w2": "fits"}  # type: ignore[attr-defined]
+    assert driver.lease("w2").job == "check"
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_an_alert_is_raised_once_and_marked_as_sent_once(driver: Driver, restored: bool) -> None:
+    """Whoever repeats it changes nothing; a new leader knows what has been sent."""
+    up = c.SetAlert("disk", "voter-1", active=True, detail="full")
+    assert driver.do(up) == o.Changed(("disk/voter-1",))
+    assert driver.do(up) == o.Changed()
+    sent = c.SetAlert("disk", "voter-1", active=True, sent=True)
+    assert driver.do(sent) == o.Changed(("disk/voter-1",))
+    assert driver.do(sent) == o.Changed()
+    if restored:
+        driver.machine.restore(driver.machine.snapshot())
+    [alert] = driver.machine.query("alerts", {})  # type: ignore[misc]
+    assert (alert.detail, alert.sent) == ("full", True)
+    assert driver.do(c.SetAlert("disk", "voter-1", active=False)) == o.Changed(("disk/voter-1",))
+    assert driver.machine.query("alerts", {}) == ()
+
+
+def test_a_silenced_alert_is_listed_on_demand(driver: Driver) -> None:
+    """Quiet is not gone."""
+    driver.do(c.SetAlert("disk", "voter-1", active=True))
+    driver.do(c.SilenceAlert("disk", driver.now_ms + 1000, "being replaced"))
+    assert driver.machine.query("alerts", {}) == ()
+    assert len(driver.machine.query("alerts", {"silenced": True})) == 1  # type: ignore[arg-type]
+    driver.now_ms += 1001
+    driver.do(c.Tick())
+    assert len(driver.machine.query("alerts", {})) == 1  # type: ignore[arg-type]
