@@ -432,6 +432,14 @@ def _config_view(ledger: Ledger, config: str) -> v.ConfigView:
             live[kind] = live.get(kind, 0) + n
             if job_state == JobState.RUNNING.value:
                 running[kind] = running.get(kind, 0) + n
+    on_devices: dict[str, int] = {}
+    for key, n in ledger.ready.counts.items():
+        if key.config == config and (key.requires.device or key.requires.vram_mb):
+            on_devices[key.kind] = on_devices.get(key.kind, 0) + n
+    for held in ledger.running.values():
+        for spec in (ledger.jobs[name].spec for name in held if ledger.jobs[name].device >= 0):
+            if spec.config == config:
+                on_devices[spec.kind] = on_devices.get(spec.kind, 0) + 1
     candidates = sorted(
         (model for model in state.models.values() if model.config == config and model.status == "candidate"),
         key=lambda model: (model.created_ms, model.sha256),
@@ -460,6 +468,7 @@ def _config_view(ledger: Ledger, config: str) -> v.ConfigView:
         running=dict(sorted(running.items())),
         elo_milli=max((rating.elo_milli for rating in rated), default=0),
         elo_games=max((rating.games for rating in rated), default=0),
+        on_devices=dict(sorted(on_devices.items())),
         halted=state.halts[halts[0]].reason or "halted" if halts else "",
     )
 

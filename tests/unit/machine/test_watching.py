@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from driver import Driver
+from driver import Driver, raw
 
 from workqueue.machine import commands as c
 from workqueue.machine import outcomes as o
+from workqueue.schema import PlayerSpec, SelfplayPayload
 
 
 def test_a_job_is_not_run_by_those_it_avoids(driver: Driver) -> None:
@@ -18,6 +19,18 @@ def test_a_job_is_not_run_by_those_it_avoids(driver: Driver) -> None:
     explained = driver.machine.query("explain", {"job": "check"})
     assert explained.reasons == {"w1": "another worker must run it", "w2": "fits"}  # type: ignore[attr-defined]
     assert driver.lease("w2").job == "check"
+
+
+def test_the_loop_sees_which_jobs_need_a_device(driver: Driver) -> None:
+    """Available ones by what they require, running ones by the device they have; those on the CPU are not counted."""
+    payload = raw(SelfplayPayload("square8", 2, PlayerSpec("heuristic"), 1, 1))
+    driver.worker("gpu", devices=(("H100", 80_000),))
+    for name, vram_mb in (("a", 4000), ("b", 4000), ("c", 0)):
+        requires = c.Requirements(vram_mb=vram_mb)
+        driver.add(name, kind="selfplay", config="square8_2p", payload=payload, requires=requires)
+    assert driver.claim("gpu", vram_mb=(80_000,), devices=(0,)).leases[0].device == 0
+    [view] = driver.machine.query("loop", {}).configs  # type: ignore[attr-defined]
+    assert (view.live, view.on_devices) == ({"selfplay": 3}, {"selfplay": 2})
 
 
 @pytest.mark.parametrize("restored", [False, True])
