@@ -25,6 +25,7 @@ EVALUATION_WAIT_MS = 2 * HOUR_MS  # from a candidate's registration to its verdi
 RECENT_MS = 10 * MINUTE_MS  # what counts as just now
 LEASES_RECENT_MAX = 10
 TERMS_RECENT_MAX = 3
+FAILED_RECENT_MAX = 5
 FAULTS_MAX = 3
 TRAININGS_VAIN_MAX = 3
 CERTIFICATE_DAYS_MIN = 30
@@ -113,6 +114,16 @@ def job_stuck(picture: Picture) -> Iterator[Finding]:
         if name in running and picture.now_ms - since_ms > STUCK_MS:
             minutes = (picture.now_ms - since_ms) // MINUTE_MS
             yield Finding(name, f"no progress for {minutes} minutes on {running[name].worker}")
+
+
+def jobs_failing(picture: Picture) -> Iterator[Finding]:
+    """Many jobs of a kind have failed for good just now."""
+    failed = [e for e in picture.events if e.name == "job.failed" and e.at_ms > picture.now_ms - RECENT_MS]
+    for kind, count in sorted(Counter(str(event.detail.get("kind", "")) for event in failed).items()):
+        if count > FAILED_RECENT_MAX:
+            last = [event for event in failed if event.detail.get("kind") == kind][-1]
+            minutes = RECENT_MS // MINUTE_MS
+            yield Finding(kind, f"{count} failed within {minutes} minutes, the last: {last.detail.get('reason', '')}")
 
 
 def disk_low(picture: Picture) -> Iterator[Finding]:
@@ -262,6 +273,7 @@ RULES = (
     Rule("worker.cheating", worker_cheating),
     Rule("job.unclaimed", job_unclaimed),
     Rule("job.stuck", job_stuck),
+    Rule("jobs.failing", jobs_failing),
     Rule("disk.low", disk_low),
     Rule("state.diverged", state_diverged),
     Rule("voter.down", voter_down, MINUTE_MS),
