@@ -39,26 +39,27 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 CONFIG = "square8_2p"
-# A net and matches so small that a generation takes a minute on two cores. The duel asks for a large difference (Elo
-# 120 against 0), because few games must decide.
+# A net and matches so small that a generation takes a minute or two on a busy machine; the duel's bounds are wide,
+# because few games must decide.
 SETTINGS = (
-    "selfplay.games_per_job=40",
-    "selfplay.bootstrap_games=320",
-    "selfplay.simulations_full=8",
+    "selfplay.games_per_job=20",
+    "selfplay.bootstrap_games=60",
+    "selfplay.simulations_full=12",
     "selfplay.simulations_fast=4",
     "train.size=16x2",
-    "train.steps=150",
+    "train.steps=120",
     "train.batch_size=128",
-    "train.window_games_min=320",
-    "train.games_new_min=120",
+    "train.window_games_min=300",
+    "train.games_new_min=100",
     "train.learning_rate_micro=3000",
-    "gate.floor_games=16",
-    "gate.simulations=4",
-    "gate.bootstrap_random_milli=[500,0,0]",
-    "gate.floor_random_milli=[600,0,0]",
+    "gate.floor_games=8",
+    "gate.simulations=8",
+    "gate.bootstrap_random_milli=[250,0,0]",
+    "gate.floor_random_milli=[500,0,0]",
     "gate.floor_heuristic_milli=[0,0,0]",
-    "gate.games_max=80",
-    "gate.elo1=100",
+    "gate.games_max=120",
+    "gate.elo0=-20",
+    "gate.elo1=60",
     "ladder_games=12",
 )
 PAGE = 1000
