@@ -14,6 +14,7 @@ import structlog
 
 from config.errors import ConfigError
 from workqueue.duties.improve import settings_of
+from workqueue.duties.priority import able
 from workqueue.duties.rules import CLOCK_MS_MAX, RULES, Picture, findings
 from workqueue.errors import ClientError
 from workqueue.http.standing import Standing, standing
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 EVENTS_MAX = 5_000
 MODELS_MAX = 200
+EXPLAINED_MAX = 20  # idle workers that are asked about at one look
 OWNED = frozenset(rule.name for rule in RULES)
 _STANDING = msgspec.json.Decoder(Standing)
 
@@ -135,13 +137,13 @@ async def _eligible(context: DutyContext, status: StatusView) -> dict[str, str]:
     """Return the idle workers that could run an available job, with its kind."""
     if not status.jobs.get("available"):
         return {}
+    idle = [worker for worker in able(status.workers) if not worker.running]
     found: dict[str, str] = {}
-    for worker in status.workers:
-        if worker.live and not worker.running and not worker.drain and not worker.quarantined:
-            said: Any = await context.query_as(Explanation, "explain", worker=worker.id)
-            fits = [label for label, reason in said.reasons.items() if reason == "fits"]
-            if fits:
-                found[worker.id] = fits[0]
+    for worker in idle[:EXPLAINED_MAX]:
+        said: Any = await context.query_as(Explanation, "explain", worker=worker.id)
+        fits = [label for label, reason in said.reasons.items() if reason == "fits"]
+        if fits:
+            found[worker.id] = fits[0]
     return found
 
 

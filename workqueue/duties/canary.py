@@ -36,6 +36,7 @@ CANARY_MS = 3_600_000  # every worker plays a canary so often
 CANARY_GAMES = 8
 CANARY_SEED = 20_011
 CANARIES_BACK = 3  # hours whose answers are compared
+CANARIES_MAX = 20  # workers that are heard at one look
 SIZES = ("hex8", "square8", "square19", "hexagonal")  # canaries are played on the smallest board that is worked on
 SETTLED_MAX = 10_000
 RESIDUALS_MS = 60_000  # residuals look at every match, so not at every look
@@ -52,6 +53,14 @@ def canary_id(config: str, hour: int, worker: str) -> str:
     return f"tournament-{config}-{hour}{trust.chance_milli(f'{hour}/{worker}'):03}"
 
 
+class Said(msgspec.Struct, frozen=True):
+    """A worker's answer to a canary."""
+
+    hour: int
+    alike: tuple[str, ...]  # config, build, rules: the answer depends on
+    answer: str
+
+
 class Canary:
     """Looks at what was completed lately."""
 
@@ -62,6 +71,8 @@ class Canary:
         self._settled: set[str] = set()  # jobs whose replays agreed, so that they are not read again
         self._first: dict[tuple[str, str], str] = {}  # (worker, kind) -> the first job of it that was seen
         self._residuals_ms = 0
+        self._turn = 0  # of whose canaries are looked at
+        self._answers: dict[str, Said] = {}  # worker -> its last canary
 
     async def run(self, context: DutyContext) -> None:
         """Check, compare, and act on what was found."""
@@ -126,26 +137,43 @@ class Canary:
         return trust.judged(done, opinions, live)
 
     async def _canaries(self, context: DutyContext, seen: Look, workers: list[WorkerView]) -> list[trust.Guilt]:
-        players = [worker for worker in workers if "tournament" in worker.capability.kinds]
+        players = {worker.id: worker for worker in workers if "tournament" in worker.capability.kinds}
         configs = [view.config for view in seen.loop.configs if view.config in seen.rooms]
         if len(players) < 2 or not configs:
             return []
         config = min(configs, key=lambda name: (parts(name)[1], _size(name)))
         hour = seen.now_ms // CANARY_MS
-        answers: dict[str, str] = {}
-        for worker in players:
-            others = {each.id for each in players if each.id != worker.id}
-            view = await context.find("job", job=canary_id(config, hour, worker.id))
-            if view is None:
-                await context.propose(Enqueue((_canary_job(config, hour, worker.id, others),)))
-            for back in range(CANARIES_BACK):
-                view = await context.find("job", job=canary_id(config, hour - back, worker.id))
-                result = _result(view, MatchesResult)
-                if result is not None:
-                    answers.setdefault(view["worker"], trust.answer_of(result))
-        if trust.disagree(answers):
-            log.warning("canary.unclear", config=config, workers=sorted(answers))
-        return trust.odd_ones(answers)
+        names = sorted(players)
+        self._turn += CANARIES_MAX
+        for place in range(min(CANARIES_MAX, len(names))):
+            await self._hear(context, config, hour, players[names[(self._turn + place) % len(names)]])
+        self._answers = {
+            worker: said
+            for worker, said in self._answers.items()
+            if worker in players and said.hour > hour - CANARIES_BACK
+        }
+        guilty = []
+        # Only what the same build plays of the same config by the same rules must be the same.
+        for alike in {said.alike for said in self._answers.values()}:
+            answers = {worker: said.answer for worker, said in self._answers.items() if said.alike == alike}
+            if trust.disagree(answers):
+                log.warning("canary.unclear", config=config, workers=sorted(answers))
+            guilty += trust.odd_ones(answers)
+        return guilty
+
+    async def _hear(self, context: DutyContext, config: str, hour: int, worker: WorkerView) -> None:
+        """Read a worker's newest answer, and have it play this hour's canary."""
+        for back in range(CANARIES_BACK):
+            view = await context.find("job", job=canary_id(config, hour - back, worker.id))
+            if view is None and not back:
+                await context.propose(Enqueue((_canary_job(config, hour, worker.id),)))
+            result = _result(view, MatchesResult)
+            if (
+                result is not None and view and view["ended_ms"] >= worker.registered_ms
+            ):  # of this boot, so of its build
+                alike = (config, worker.capability.build, result.rules_version)
+                self._answers[worker.id] = Said(hour - back, alike, trust.answer_of(result))
+                return
 
 
 def _size(config: str) -> int:
@@ -164,10 +192,10 @@ def _replay_job(name: str, done: trust.Done, claim: trust.Claim, asked: set[str]
     return job(name, "verify", done.config, payload, requires=need, priority=VERIFY_PRIORITY)
 
 
-def _canary_job(config: str, hour: int, worker: str, others: set[str]) -> Any:
+def _canary_job(config: str, hour: int, worker: str) -> Any:
     board, players = parts(config)
     payload = TournamentPayload(board, players, (HEURISTIC, RANDOM), CANARY_GAMES, CANARY_SEED)
-    need = Requirements(avoid=tuple(sorted(others)))
+    need = Requirements(labels=(f"worker:{worker}",))
     name = canary_id(config, hour, worker)
     return job(name, "tournament", config, payload, requires=need, wait_ms_max=CANARY_MS)
 

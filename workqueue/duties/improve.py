@@ -81,9 +81,12 @@ async def look(source: Source, now_ms: int) -> Look | None:
 async def decide(source: Source, seen: Look, view: ConfigView) -> list[plan.Decision]:
     """Return what a config needs now, read afresh where the common look does not say it."""
     settings, workers, now_ms = seen.settings, seen.workers, seen.now_ms
-    shards = await source.query_as(tuple[Shard, ...], "shards", config=view.config)
+    shards: tuple[Shard, ...] = ()
+    tries: tuple[plan.JobFacts, ...] = ()
+    if not view.live.get("train") and not view.candidates:  # else there is nothing to decide about training
+        shards = await source.query_as(tuple[Shard, ...], "shards", config=view.config)
+        tries = await facts(source, [plan.training_id(view, k) for k in range(plan.TRIES_KEPT)])
     trials = {each.sha256: await _trial(source, view, each.sha256) for each in view.candidates[-1:]}
-    tries = await facts(source, [plan.training_id(view, k) for k in range(plan.TRIES_KEPT)])
     before = previous(seen.steps(view.config), view.champion)
     return [
         *gate.candidates(view, settings, trials, now_ms, workers),

@@ -125,7 +125,7 @@ def judged(done: Done, opinions: Sequence[Opinion], live: Iterable[str]) -> Guil
 def answer_of(result: MatchesResult) -> str:
     """Return a digest of everything that the same seed decides."""
     games = sorted((game.id, game.seats, game.ranks, game.plies, game.reason) for game in result.games)
-    return hashlib.sha256(msgspec.msgpack.encode([result.rules_version, games])).hexdigest()
+    return hashlib.sha256(msgspec.msgpack.encode(games)).hexdigest()
 
 
 def odd_ones(answers: Mapping[str, str]) -> list[Guilt]:

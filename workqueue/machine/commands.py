@@ -26,7 +26,7 @@ class Requirements(Value, frozen=True):
     vram_mb: int = 0
     disk_mb: int = 0
     device: bool = False  # needs a device of its own: no second job of this sort runs on it
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()  # "worker:NAME" is a label of that worker alone
     build: str = ""  # the exact engine build, empty = any
     avoid: tuple[str, ...] = ()  # workers that must not run it: a check is not done by whom it checks
 

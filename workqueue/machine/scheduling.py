@@ -111,7 +111,7 @@ def misfit(key: BucketKey, worker: str, capability: Capability, free: Free, kind
         return f"needs {need.disk_mb} MB of disk, {free.disk_mb} are free"
     if (need.device or need.vram_mb) and device_for(need, free) < 0:
         return f"needs a device with {need.vram_mb} MB of free memory"
-    missing = [label for label in need.labels if label not in capability.labels]
+    missing = [label for label in need.labels if label not in capability.labels and label != f"worker:{worker}"]
     if missing:
         return f"needs the label {missing[0]}"
     if need.build and need.build != capability.build:

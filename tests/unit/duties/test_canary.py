@@ -65,9 +65,10 @@ class Cluster:
         self.numbers = itertools.count(1)
         self.clock_ms = 500 * CANARY_MS
 
-    async def join(self, name: str, *, cheats: bool = False) -> None:
+    async def join(self, name: str, *, cheats: bool = False, build: str = "") -> None:
         self.workers[name] = cheats
-        await self.context.propose(RegisterWorker(name, f"boot-{name}", Capability(4, 10, 10, kinds=KINDS)))
+        capability = Capability(4, 10, 10, kinds=KINDS, build=build)
+        await self.context.propose(RegisterWorker(name, f"boot-{name}", capability))
 
     async def add(self, *jobs: JobSpec) -> None:
         await self.context.propose(Enqueue(jobs))
@@ -210,6 +211,16 @@ async def test_a_canary_finds_whoever_differs(cluster: Cluster) -> None:
     cluster.duty._replays = _nothing  # type: ignore[method-assign]
     await cluster.look(2)
     assert set(await cluster.quarantined()) == {"w4"}
+
+
+async def test_another_build_may_play_otherwise(cluster: Cluster) -> None:
+    """An update that changes what a seed leads to makes nobody a cheat."""
+    for name, build in (("w1", "1"), ("w2", "1"), ("w3", "2")):
+        await cluster.join(name, build=build)
+    cluster.workers["w3"] = True
+    cluster.duty._replays = _nothing  # type: ignore[method-assign]
+    await cluster.look(3)
+    assert await cluster.quarantined() == {}
 
 
 async def _nothing(*_: object) -> list[trust.Guilt]:

@@ -21,6 +21,14 @@ def test_a_job_is_not_run_by_those_it_avoids(driver: Driver) -> None:
     assert driver.lease("w2").job == "check"
 
 
+def test_a_job_can_be_for_one_worker(driver: Driver) -> None:
+    """Every worker has a label with its name."""
+    driver.worker("w2")
+    driver.add("canary", requires=c.Requirements(labels=("worker:w2",)))
+    assert isinstance(driver.claim(), o.Empty)
+    assert driver.lease("w2").job == "canary"
+
+
 def test_the_loop_sees_which_jobs_need_a_device(driver: Driver) -> None:
     """Available ones by what they require, running ones by the device they have; those on the CPU are not counted."""
     payload = raw(SelfplayPayload("square8", 2, PlayerSpec("heuristic"), 1, 1))
