@@ -168,9 +168,8 @@ class Canary:
             if view is None and not back:
                 await context.propose(Enqueue((_canary_job(config, hour, worker.id),)))
             result = _result(view, MatchesResult)
-            if (
-                result is not None and view and view["ended_ms"] >= worker.registered_ms
-            ):  # of this boot, so of its build
+            of_this_boot = view is not None and view["ended_ms"] >= worker.registered_ms  # so of its build
+            if result is not None and of_this_boot:
                 alike = (config, worker.capability.build, result.rules_version)
                 self._answers[worker.id] = Said(hour - back, alike, trust.answer_of(result))
                 return
