@@ -19,9 +19,18 @@ from workqueue.duties.improve import Improve
 from workqueue.duties.tuning import BOUNDS, Data, Training
 from workqueue.duties.watchdog import Watchdog
 from workqueue.machine import commands as c
-from workqueue.machine.outcomes import Granted, Lease
+from workqueue.machine.outcomes import AliasSet, Granted, Lease
 from workqueue.machine.views import AliasStep, ConfigView, Shard, WorkerView
-from workqueue.schema import SelfplayPayload, SelfplayResult, ShardRef, TrainPayload, TrainResult
+from workqueue.schema import (
+    GameResult,
+    MatchesResult,
+    SelfplayPayload,
+    SelfplayResult,
+    ShardRef,
+    TournamentPayload,
+    TrainPayload,
+    TrainResult,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -193,7 +202,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         small = {"selfplay.games_per_job": 100, "selfplay.bootstrap_games": 400}
         await found.context.propose(c.PutSettings({name: raw(value) for name, value in small.items()}))
         for name in ("w1", "w2"):
-            kinds = ("selfplay", "train", "gauntlet")
+            kinds = ("selfplay", "train", "tournament")
             await found.context.propose(c.RegisterWorker(name, f"b-{name}", c.Capability(4, 10, 10, kinds=kinds)))
         yield found
 
@@ -248,3 +257,70 @@ async def test_alike_games_change_the_next_jobs_with_a_reason_in_the_audit(clust
     [decision] = plan.selfplay(view, settings, plan.Room(1), 9)
     payload = msgspec.msgpack.decode(decision.command.jobs[0].payload, type=SelfplayPayload)  # type: ignore[union-attr]
     assert payload.opening_plies == 6
+
+
+async def promoted(cluster: Cluster, *shas: str) -> None:
+    """Make models champion one after the other, by hand."""
+    for sha in shas:
+        ref = c.ArtifactRef(sha, 10, "weights")
+        await cluster.context.propose(
+            c.RegisterArtifact(ref, ("voter-1",), CONFIG), c.RegisterModel(sha, CONFIG, raw({}))
+        )
+    await crown(cluster, shas[0], "", c.Evidence("manual", note="first"))
+
+
+async def crown(cluster: Cluster, sha: str, expected: str, evidence: c.Evidence) -> None:
+    [outcome] = await cluster.context.propose(c.SetAlias(f"champion/{CONFIG}", sha, expected, evidence))
+    assert isinstance(outcome, AliasSet), outcome
+
+
+async def match(cluster: Cluster, name: str, games: int, *, winner: str, loser: str) -> tuple[str, ...]:
+    """Have w1 report games that one of two models wins; returns the ids of the matches."""
+    entrants = (plan.challenger(winner, LoopSettings()), plan.challenger(loser, LoopSettings()))
+    payload = TournamentPayload("square8", 2, entrants, games, 1)
+    await cluster.context.propose(c.Enqueue((c.JobSpec(name, "tournament", raw(payload), CONFIG),)))
+    lease = await cluster.claim("w1", "tournament")
+    keys = tuple(player.key for player in entrants)
+    played = tuple(
+        GameResult(
+            f"{name}-{k}", keys[:: 1 if k % 2 else -1], (1, 2)[:: 1 if k % 2 else -1], 40, "x", f"o{k // 2}",
+            f"record-{name}", k,
+        )
+        for k in range(games)
+    )  # fmt: skip
+    await cluster.complete("w1", lease, MatchesResult(played, 1, ""), "games", f"record-{name}")
+    return tuple(f"{CONFIG}/{game.id}" for game in played)
+
+
+async def champion(cluster: Cluster) -> tuple[str, str]:
+    steps = (await cluster.context.query("aliases"))[f"champion/{CONFIG}"]
+    return steps[-1]["sha256"], steps[-1]["evidence"]["rule"]
+
+
+async def test_a_promotion_on_a_cheats_matches_is_undone(cluster: Cluster) -> None:
+    """When the matches of its evidence are revoked, the one before is champion again, without anybody's word."""
+    await promoted(cluster, "model-a", "model-b")
+    ids = await match(cluster, "duel", 20, winner="model-b", loser="model-a")
+    evidence = c.Evidence("sprt", "model-a", ids, 20, 20, 0, 0, llr_milli=3000, bound_milli=2944)
+    await crown(cluster, "model-b", "model-a", evidence)
+    watchdog = Watchdog()
+    await watchdog.run(cluster.context)
+    assert await champion(cluster) == ("model-b", "sprt")
+    await cluster.context.propose(c.Revoke(worker="w1", reason="cheats: it invents results"))
+    await watchdog.run(cluster.context)
+    assert await champion(cluster) == ("model-a", "rollback")
+    await watchdog.run(cluster.context)
+    assert await champion(cluster) == ("model-a", "rollback"), "once is enough"
+
+
+async def test_a_champion_that_loses_on_the_ladder_is_rolled_back(cluster: Cluster) -> None:
+    """The duty itself reads the games since the promotion and acts on them."""
+    await promoted(cluster, "model-a", "model-b")
+    await crown(cluster, "model-b", "model-a", c.Evidence("manual", note="it looked strong"))
+    watchdog = Watchdog()
+    await match(cluster, "few", 10, winner="model-a", loser="model-b")
+    await watchdog.run(cluster.context)
+    assert (await champion(cluster))[0] == "model-b", "too few games"
+    await match(cluster, "many", 60, winner="model-a", loser="model-b")
+    await watchdog.run(cluster.context)
+    assert await champion(cluster) == ("model-a", "regression")

@@ -249,6 +249,39 @@ def test_a_regression_rolls_back_and_the_fourth_halts() -> None:
     assert [type(d.command) for d in gate.regression(busy, SETTINGS, "old", matches)] == [c.Halt, c.SetAlert]
 
 
+def test_champions_that_lose_are_rolled_back_until_the_day_is_used_up(world: World) -> None:
+    """Promoted by luck, beaten on the ladder, rolled back and rejected, three times; then the config is halted."""
+    first = until_champion(world)
+    state = world.driver.machine.ledger.state
+    for undone in range(4):
+        world.strength = {first: 0.3}
+        for _ in range(30):
+            world.strength[f"model{world.models + 1}"] = 0.7
+            world.step()
+            if world.view().champion != first:
+                break
+        lucky = world.view().champion
+        assert lucky != first
+        world.strength = {first: 0.8, lucky: 0.1}
+        world.driver.now_ms += 1000
+        for _ in range(20):
+            world.stamp += 1
+            [ladder] = gate.ladder(world.view(), SETTINGS, first, world.stamp)
+            world.driver.do(ladder.command)
+            world.work(world.driver.claim().leases[0])
+        matches = [match for match in world.driver.machine.ledger.matches if match.config == CONFIG]
+        decisions = gate.regression(world.view(), SETTINGS, first, matches)
+        for decision in decisions:
+            world.driver.do(decision.command)
+        if undone < 3:
+            assert (world.view().champion, state.models[lucky].status) == (first, "rejected")
+            assert world.view().rollbacks_day == undone + 1
+    assert world.view().champion == lucky, "somebody must look first"
+    assert "3 rollbacks" in world.view().halted
+    assert [alert.name for alert in state.alerts.values()] == ["rollbacks"]
+    assert {entry.action for entry in state.audit} >= {"halt", f"set champion/{CONFIG}"}
+
+
 def test_windows_grow_slower_than_the_data() -> None:
     """All of little, a shrinking share of much, whole shards, newest first."""
     assert plan.window_games(30, SETTINGS) == 30
