@@ -281,7 +281,7 @@ def check_jobs(events: list[Event], jobs: list[dict[str, Any]]) -> list[str]:
 
 
 def rises(found: dict[str, Any]) -> bool:
-    """Whether each later champion is rated above the first, and the last by the most games' worth."""
+    """Whether the last champion is rated above the first."""
     rated = [row["rating"] for row in found["table"]]
     return len(rated) >= 2 and rated[-1] > rated[0]
 

@@ -71,8 +71,11 @@ class Alerts:
         if not context.settings.webhook_files:
             return
         for alert in await context.query_as(tuple[Alert, ...], "alerts"):
-            if not alert.sent and await _tell(context, alert, active=True):
-                await context.propose(SetAlert(alert.name, alert.key, active=True, sent=True))
+            if alert.sent:
+                continue
+            if not await _tell(context, alert, active=True):
+                return  # nobody takes messages now: the rules must not wait for that again and again
+            await context.propose(SetAlert(alert.name, alert.key, active=True, sent=True))
 
     async def _picture(self, context: DutyContext, view: SettingsView) -> Picture:
         status = await context.query_as(StatusView, "status")
