@@ -112,6 +112,7 @@ class ClusterSettings(Section, frozen=True):
     gossip: GossipSection = GossipSection()
     store: StoreSettings = StoreSettings()
     limits: LimitSettings = LimitSettings()
+    webhook_files: tuple[str, ...] = ()  # each holds the URL of a Slack or Discord webhook for alerts
 
     def __post_init__(self) -> None:
         ids = [voter.id for voter in self.voters]

@@ -139,6 +139,9 @@ def _gauges(context: FrontContext, document: dict[str, Any]) -> None:
     for name in ("term", "commit_index", "applied_index", "age_ms", "parked_claims"):
         gauge(f"rift_consensus_{name}", f"Consensus: {name}").set(document["consensus"][name])
     gauge("rift_leader", "1 on the leader").set(document["consensus"]["role"] == "leader")
+    for name, value in document.get("standing", {}).items():
+        if isinstance(value, int):
+            gauge(f"rift_voter_{name}", f"This voter's machine: {name}").set(value)
     _state_gauges(context, document["state"])
 
 

@@ -50,6 +50,7 @@ from workqueue.machine.scheduling import (
     reserve,
     share_of,
     unable,
+    unwanted,
     weight_of,
 )
 from workqueue.machine.state import NIL, Cause, Job, Worker
@@ -84,7 +85,9 @@ def claim(ledger: Ledger, command: Claim) -> Outcome:
     free = command.free
 
     def open_now(key: BucketKey) -> bool:
-        return not (lack(key.requires, free, 0) or ledger.ready.full(key) or halted(ledger, key))
+        need = key.requires
+        named = (need.avoid or need.labels) and unwanted(need, worker.id)
+        return not (named or lack(need, free, 0) or ledger.ready.full(key) or halted(ledger, key))
 
     while len(leases) < min(command.limit, CLAIM_MAX):
         kept = reservations.only(ledger, worker.id)

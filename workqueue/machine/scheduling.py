@@ -31,6 +31,7 @@ CLASS_OF = {
     "evaluate": "tournament",
 }
 OTHER_WEIGHT = 100
+WORKER_LABEL = "worker:"  # before a name: a label of that worker alone
 ABILITIES_MAX = 1000  # different sorts of workers remembered
 
 
@@ -154,9 +155,18 @@ def offers_of(keys: Iterable[BucketKey]) -> list[Offer]:
     ]
 
 
-def misfit(key: BucketKey, capability: Capability, free: Free, kinds: tuple[str, ...]) -> str:
+def misfit(key: BucketKey, worker: str, capability: Capability, free: Free, kinds: tuple[str, ...]) -> str:
     """Return why a bucket's jobs do not fit a worker as it is now, empty when they do."""
-    return unable(key, ability(capability, kinds)) or lack(key.requires, free, capability.cpus)
+    need = key.requires
+    return unable(key, ability(capability, kinds)) or unwanted(need, worker) or lack(need, free, capability.cpus)
+
+
+def unwanted(need: Requirements, worker: str) -> str:
+    """Return why jobs are not for a worker of this name, empty when they are for anybody or for it."""
+    if worker in need.avoid:
+        return "another worker must run it"
+    other = [label for label in need.labels if label.startswith(WORKER_LABEL) and label != WORKER_LABEL + worker]
+    return f"needs the label {other[0]}" if other else ""
 
 
 def lack(need: Requirements, free: Free, cpus: int) -> str:
@@ -178,7 +188,7 @@ def unable(key: BucketKey, able: Ability) -> str:
     need = key.requires
     if key.kind not in kinds:
         return f"the worker does not run jobs of kind {key.kind}"
-    missing = [label for label in need.labels if label not in labels]
+    missing = [label for label in need.labels if label not in labels and not label.startswith(WORKER_LABEL)]
     if missing:
         return f"needs the label {missing[0]}"
     if need.build and need.build != build:

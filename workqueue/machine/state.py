@@ -220,6 +220,7 @@ class Alert(Record):
     key: str
     detail: str
     since_ms: int
+    sent: bool = False  # the webhooks have it
 
 
 class AuditEntry(Record):
