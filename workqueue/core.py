@@ -52,6 +52,7 @@ async def serve(config: VoterConfig) -> None:
             raise _failure(error) from error
         server = CoreServer(replica, machine)
         replica.on_role = lambda _: server.changed()
+        replica.on_divergence = server.meters.diverged
         path = socket_path(config.run, SOCKET)
         listener = await asyncio.get_running_loop().create_unix_server(server.connection, path)
         make_private(path)
