@@ -40,6 +40,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+# Commands of the queue's folder that talk to no cluster that runs already.
+ALONE = frozenset({"up", "test", "init", "voter"})
+
+
 class LazyGroup(TyperGroup):
     """Imports a command's module when the command is called."""
 
@@ -63,14 +67,26 @@ class LazyGroup(TyperGroup):
             app = getattr(importlib.import_module(module), name)
         except ModuleNotFoundError as error:
             raise typer.BadParameter(_missing(cmd_name, error)) from error
-        command = typer.main.get_command(app)
+        command = typer.main.get_command(_single(app))
         command.name = cmd_name
+        if cmd_name not in ALONE and module.startswith("workqueue.cli."):
+            importlib.import_module("workqueue.cli.context").add_flags(command)
         return command
 
 
 def _is_called(name: str) -> bool:
     called = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
     return called == name
+
+
+def _single(app: typer.Typer) -> typer.Typer:
+    """Return a part without commands below it as one command: a group takes options before arguments only."""
+    callback = app.registered_callback
+    if app.registered_commands or app.registered_groups or callback is None or callback.callback is None:
+        return app
+    alone = typer.Typer(add_completion=False)
+    alone.command(help=app.info.help if isinstance(app.info.help, str) else None)(callback.callback)
+    return alone
 
 
 def _placeholder(name: str, text: str) -> typer.Typer:

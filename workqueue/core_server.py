@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from consensus import ConsensusError, NotLeader, Overloaded, Unknown
-from workqueue.machine.outcomes import Empty, Granted, Refused
+from workqueue.machine.outcomes import Changed, Empty, Granted, Refused
 from workqueue.meters import Meters
 from workqueue.parking import Parked
 from workqueue.replication import CoreState, core_state
@@ -186,6 +186,8 @@ class CoreServer:
             known, at = outcomes or (), 0
             if outcomes:
                 self._measure(self._loop.time() - started, outcomes)
+                if any(type(outcome) is Changed for outcome in outcomes):
+                    self._push_state()  # a kind or token that was answered for is known to the fronts
             for count, taken in takers:
                 taken(known[at : at + count], failed)
                 at += count
