@@ -40,8 +40,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-# Commands of the queue's folder that talk to no cluster that runs already.
-ALONE = frozenset({"up", "test", "init", "voter"})
+# Modules of the queue's commands that talk to no cluster that runs already.
+ALONE = frozenset({"up", "checks", "init", "voter"})
 
 
 class LazyGroup(TyperGroup):
@@ -62,16 +62,22 @@ class LazyGroup(TyperGroup):
         where, text = COMMANDS[cmd_name]
         if ctx.resilient_parsing or not _is_called(cmd_name):
             return typer.main.get_command(_placeholder(cmd_name, text))
-        module, name = where.split(":")
         try:
-            app = getattr(importlib.import_module(module), name)
+            command = _load(where)
         except ModuleNotFoundError as error:
             raise typer.BadParameter(_missing(cmd_name, error)) from error
-        command = typer.main.get_command(_single(app))
         command.name = cmd_name
-        if cmd_name not in ALONE and module.startswith("workqueue.cli."):
-            importlib.import_module("workqueue.cli.context").add_flags(command)
+        if cmd_name == "worker":  # what an operator may do to workers elsewhere is found here too
+            command.commands |= _load(COMMANDS["workers"][0]).commands
         return command
+
+
+def _load(where: str) -> Any:
+    module, name = where.split(":")
+    command = typer.main.get_command(_single(getattr(importlib.import_module(module), name)))
+    if module.startswith("workqueue.cli.") and module.rpartition(".")[2] not in ALONE:
+        importlib.import_module("workqueue.cli.context").add_flags(command)
+    return command
 
 
 def _is_called(name: str) -> bool:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from workqueue.admission import admit_command
+from workqueue.admission import admit_command, check_kind
 from workqueue.http.bodies import decode_json, to_command
 from workqueue.http.context import CONTEXT, FrontContext, View
 from workqueue.http.endpoints import ENDPOINTS, Endpoint, Param
 from workqueue.http.problem import STATUS_OF_CODE, Problem, of_refused
+from workqueue.http.results import check_results
 from workqueue.machine.commands import Claim, Complete, Enqueue, RegisterKind
 from workqueue.machine.outcomes import Code, Refused
-from workqueue.open_kinds import SchemaMismatch, check, check_payloads, check_schema, with_schema
+from workqueue.open_kinds import SchemaMismatch, check_payloads
 from workqueue.stream import StreamError
 
 if TYPE_CHECKING:
@@ -75,26 +76,11 @@ async def _check(context: FrontContext, identity: Identity, command: Any) -> Non
         if isinstance(command, Enqueue):
             check_payloads(kinds, ((job.kind, job.payload) for job in command.jobs))
         elif isinstance(command, RegisterKind):
-            check_schema(command.payload_schema)
-            check_schema(command.result_schema)
+            check_kind(command)
         elif isinstance(command, Complete):
-            await _check_results(context, command, with_schema(kinds, "result_schema"))
+            await check_results(context, command.completions)
     except SchemaMismatch as error:
         raise Problem(422, Code.INVALID.value, str(error)) from error
-
-
-async def _check_results(context: FrontContext, command: Complete, schemas: dict[str, str]) -> None:
-    """Results of open kinds; those of built-in kinds are the state machine's to check."""
-    for completion in command.completions if schemas else ():
-        try:
-            job = msgspec.msgpack.decode((await context.view("job", {"job": completion.job})).value)
-        except StreamError:
-            continue  # unknown here: the state machine has the say
-        kind = str(job.get("kind", ""))
-        if kind in schemas:
-            check(
-                schemas[kind], msgspec.msgpack.decode(completion.result), f"the result of `{kind}` job {completion.job}"
-            )
 
 
 def _idempotency(request: web.Request, identity: Identity) -> tuple[str, int] | None:

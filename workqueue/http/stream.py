@@ -11,9 +11,12 @@ import msgspec
 from aiohttp import web
 
 from membership.api import Metadata
-from workqueue.admission import Bucket, Envelope, admit
+from workqueue.admission import Bucket, Envelope, admit, command_type
 from workqueue.http.context import CONTEXT, FrontContext
 from workqueue.http.problem import Problem
+from workqueue.http.results import check_results, schemas
+from workqueue.machine.commands import Complete, Completion
+from workqueue.open_kinds import SchemaMismatch
 from workqueue.security import Identity, may
 from workqueue.stream import (
     FRAME_BYTES_MAX,
@@ -38,6 +41,7 @@ CHECK_S = 1.0  # pace of looking whether the token still holds
 ADMIN_QUERIES = frozenset({"tokens", "audit"})
 _OPERATOR = frozenset({"transfer", "snapshot", "barrier"})
 _envelopes = msgspec.msgpack.Decoder(list[Envelope]).decode
+_complete = msgspec.msgpack.Decoder(Complete).decode
 _claim = msgspec.msgpack.Decoder(tuple[Envelope, int]).decode
 
 
@@ -95,7 +99,13 @@ class Session:
     def _propose(self, call_id: int, body: msgspec.Raw) -> None:
         forwarded: object = body
         if not self._trusted:
-            forwarded = self._admitted(body)
+            forwarded, completions = self._admitted(body)
+            if completions:
+                self._spawn(self._propose_checked(call_id, forwarded, completions))
+                return
+        self._forward(call_id, forwarded)
+
+    def _forward(self, call_id: int, forwarded: object) -> None:
         self._in_flight += 1
         started = self._loop.time()
 
@@ -106,8 +116,19 @@ class Session:
 
         self._send("propose", forwarded, replied)
 
-    def _admitted(self, body: msgspec.Raw) -> object:
-        """Return the body as it came when nothing had to be changed, else encoded anew."""
+    async def _propose_checked(self, call_id: int, forwarded: object, completions: list[Completion]) -> None:
+        """Propose once the results fit the schemas of their kinds."""
+        try:
+            await check_results(self._context, completions)
+        except SchemaMismatch as error:
+            self._write(pack(call_id, "error", StreamError("invalid", str(error)).body))
+        except StreamError as error:
+            self._write(pack(call_id, "error", error.body))
+        else:
+            self._forward(call_id, forwarded)
+
+    def _admitted(self, body: msgspec.Raw) -> tuple[object, list[Completion]]:
+        """Return the body as it came when nothing had to be changed, else encoded anew; and results to check."""
         limit = self._context.settings.limits.request_bytes_max
         size = len(body)
         if size > limit:
@@ -118,7 +139,11 @@ class Session:
         kinds = self._context.core.views.get("kinds", ())
         admitted = [admit(self._identity, request, kinds) for request in requests]
         same = all(after is before for after, before in zip(admitted, requests, strict=True))
-        return body if same else admitted
+        completions: list[Completion] = []
+        if schemas(self._context):
+            commands = (request.command for request in requests if command_type(request.command) == "Complete")
+            completions = [each for command in commands for each in _decoded(_complete, command).completions]
+        return body if same else admitted, completions
 
     def _claim(self, call_id: int, body: msgspec.Raw) -> None:
         forwarded: object = body

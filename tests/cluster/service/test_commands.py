@@ -209,7 +209,7 @@ def test_locks(live: Live) -> None:
 def test_workers(live: Live) -> None:
     """Listed, shown with what they could run, drained, quarantined, and let in again."""
     assert "w1" in live.run("workers", "ls")
-    assert live.json("workers", "ls")[0]["id"] == "w1"
+    assert live.json("workers", "ls")[0]["id"] == live.json("worker", "ls")[0]["id"] == "w1"
     assert live.json("workers", "show", "w1")["explained"]["subject"] == "w1"
     live.json("workers", "drain", "w1", "--reason", "kernel update")
     assert live.json("workers", "show", "w1")["drain"] is True
@@ -367,6 +367,28 @@ def test_cluster_and_doctor(live: Live) -> None:
     assert live.json("cluster", "verify")
     assert "voter" in live.run("cluster", "leader-transfer", "voter-9", code=USAGE)
     assert live.json("alerts", "ls") is not None
+
+
+def test_no_secret_is_written_down(live: Live, tmp_path: Path) -> None:
+    """After a run with good and bad tokens neither log nor log entries nor snapshots hold a token or a key."""
+    folder = live.created.folder
+    secrets = {path.read_text().strip() for path in folder.glob("secrets/*") if path.name != "first-tokens.yaml"}
+    made = live.json("token", "create", "worker", "--label", "for a while")["token"]
+    for number, token in enumerate((made, made + "x", "rift_0123456789ab_guessed-by-somebody", "no token at all")):
+        (tmp_path / f"{number}.token").write_text(token)
+        live.run("queue", "ls", "--token-file", f"{tmp_path}/{number}.token", code=REFUSED if number else DONE)
+        with contextlib.suppress(ClientError):
+            live.call(lambda client: client.get("/status?token=guessed-by-somebody"))
+    live.run("cluster", "snapshot")
+    texts = [*secrets, made, "guessed-by-somebody"]
+    assert all(len(text) > 10 for text in texts)
+    assert len(secrets) >= 4
+    written = [folder / "voter.log", *(path for path in folder.glob("data/**/*") if path.is_file())]
+    assert (folder / "voter.log").stat().st_size > 0
+    assert len(written) > 2
+    for path in written:
+        data = path.read_bytes()
+        assert not [text[:12] for text in texts if text.encode() in data], path
 
 
 @pytest.mark.parametrize("code", [UNAVAILABLE])

@@ -4,7 +4,7 @@ import { Live, Refused } from "/dashboard/live.js";
 import { audit, generations, models } from "/dashboard/models.js";
 import * as views from "/dashboard/views.js";
 
-const STEP_MS = 10000, SAMPLES_MAX = 360, EVENTS_MAX = 200, REFETCH_MS = 2000;
+const STEP_MS = 10000, SAMPLES_MAX = 360, EVENTS_MAX = 200, REFETCH_MS = 2000, DRAW_MS = 200;
 const SECTIONS = ["Alerts", "Loop", "Queue", "Trends", "Running", "Workers", "Members", "Models", "Ratings", "Events", "Audit"];
 const at = (id) => document.getElementById(id);
 const places = {}, open = new Set();
@@ -69,9 +69,15 @@ const refetchAudit = later(async () => {
   }
 });
 
+// A busy queue has thousands of events a second: what is drawn is the newest, a few times a second.
+let drawing = 0;
+function drawEvents() {
+  drawing ||= setTimeout(() => { drawing = 0; put(places.events, ...views.feed(events)); }, DRAW_MS);
+}
+
 function happened(batch) {
   events = [...events, ...batch].slice(-EVENTS_MAX);
-  put(places.events, ...views.feed(events));
+  drawEvents();
   if (batch.some((event) => /^(model\.|matches\.|audit\.set )/.test(event.name))) refetchModels();
   if (batch.some((event) => event.name.startsWith("audit."))) refetchAudit();
 }
