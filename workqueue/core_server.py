@@ -317,6 +317,8 @@ class CoreServer:
                     "parked": len(self._parked),
                     "meters": self.meters.report(),
                 }
+            case "meters":
+                return self.meters.report()
             case "transfer":
                 await self._log.transfer_leadership(decode_as(tuple[str], body)[0] or None)
                 return None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of the /status document; grows when a field changes its meaning
 STALE_MS = 2_000
+LEADER_S = 0.5
 CAPABILITIES_MAX = 50  # different ones that a scrape asks about
 
 
@@ -49,8 +50,11 @@ async def ready(request: web.Request) -> web.Response:
 
 async def status_document(context: FrontContext) -> dict[str, Any]:
     """Return the documented JSON of `/status`; the parts of the machine are as old as `consensus.age_ms` says."""
-    core, queue = await asyncio.gather(context.core.call("status"), context.view("status"))
+    core, queue, led = await asyncio.gather(
+        context.core.call("status"), context.view("status"), _leaders_meters(context)
+    )
     details = msgspec.msgpack.decode(core)
+    timed = led or details["meters"]
     state = context.core.state
     view = msgspec.msgpack.decode(queue.value)
     document: dict[str, Any] = {
@@ -60,11 +64,25 @@ async def status_document(context: FrontContext) -> dict[str, Any]:
         "consensus": _consensus(context, state, details),
         "membership": _membership(context),
         "meters": details["meters"],
+        "latency": {"commit": timed["commit"], "claim": timed["claim"]},
         "state": view,
     }
     for name, describe in context.extra_status.items():
         document[name] = describe()
     return document
+
+
+async def _leaders_meters(context: FrontContext) -> dict[str, Any]:
+    """Return what the leader's core measures; empty on the leader itself, and when it does not say so soon."""
+    calls = None if context.core.leads else context.leader.router.leader_calls()
+    if calls is None:
+        return {}
+    try:
+        async with asyncio.timeout(LEADER_S):
+            meters: dict[str, Any] = msgspec.msgpack.decode(await calls.call("meters"))
+    except (StreamError, TimeoutError):
+        return {}
+    return meters
 
 
 def _consensus(context: FrontContext, state: CoreState, details: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ _LIVE = frozenset({"available", "running", "scheduled", "retryable", "held"})
 
 def sample_of(document: dict[str, Any]) -> Sample:
     """Return the sample that a /status document is."""
-    state, meters = document["state"], document["meters"]
+    state, latency = document["state"], document["latency"]
     configs = state.get("configs", ())
     return Sample(
         state.get("now_ms", 0),
@@ -49,8 +49,8 @@ def sample_of(document: dict[str, Any]) -> Sample:
         round(games_a_second(state.get("running", ())), 3),
         {config["config"]: config["elo_milli"] // 1000 for config in configs if config["champion"]},
         sum(worker["live"] for worker in state.get("workers", ())),
-        round(meters["commit"]["quantiles_s"].get("0.99", 0.0) * 1000, 3),
-        round(meters["claim"]["quantiles_s"].get("0.99", 0.0) * 1000, 3),
+        round(latency["commit"]["quantiles_s"].get("0.99", 0.0) * 1000, 3),
+        round(latency["claim"]["quantiles_s"].get("0.99", 0.0) * 1000, 3),
     )
 
 

@@ -206,9 +206,9 @@ class Session:
             if consistency == "stale" or self._trusted:
                 return await context.core.call("query", body)
             return await context.leader.router.call("query", body)
-        if op == "events":
+        if op in {"events", "meters"}:
             self._require("read")
-            return await context.core.call("events", body)
+            return await context.core.call(op, body)
         if op in _OPERATOR:
             self._require("admin")
             if op == "snapshot" or self._trusted:

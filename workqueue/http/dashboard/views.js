@@ -12,14 +12,14 @@ export const standing = (w) => (!w.live ? "gone" : w.quarantined ? "quarantined"
 export const games = (running) => running.reduce((sum, job) => sum + ((job.progress || {}).games_s || 0), 0);
 
 // The same fields as a sample of /v1/history.
-export function sample({ state, meters }) {
+export function sample({ state, latency }) {
   return {
     at_ms: Date.now(),
     jobs: Object.fromEntries(Object.entries(state.jobs).filter(([name]) => !ENDED.has(name))),
     games: Object.fromEntries(state.configs.map((f) => [f.config, f.games])),
     games_s: games(state.running),
-    commit_p99_ms: (meters.commit.quantiles_s["0.99"] || 0) * 1000,
-    claim_p99_ms: (meters.claim.quantiles_s["0.99"] || 0) * 1000,
+    commit_p99_ms: (latency.commit.quantiles_s["0.99"] || 0) * 1000,
+    claim_p99_ms: (latency.claim.quantiles_s["0.99"] || 0) * 1000,
   };
 }
 
@@ -35,14 +35,14 @@ export function alerts({ state }) {
     halts.length ? table("Halts", ["halted", "reason", "by", "since"], halts) : null];
 }
 
-export function queue({ state, meters }) {
+export function queue({ state, latency }) {
   const kinds = [...new Set(Object.values(state.jobs).flatMap(Object.keys))].sort();
   const rows = ORDER.filter((name) => state.jobs[name]).map((name) =>
     [name, ...kinds.map((kind) => number(state.jobs[name][kind] || 0)), number(Object.values(state.jobs[name]).reduce((a, b) => a + b, 0))]);
   const oldest = state.oldest_available_ms ? span(state.now_ms - state.oldest_available_ms) : "-";
   return [table("Jobs by state and kind", ["state", ...kinds.map((kind) => `${kind}#`), "all#"], rows, "no jobs"),
-    el("p", { class: "facts" }, `oldest available job waits ${oldest}; claim p50 ${milliseconds(meters.claim.quantiles_s["0.5"])}, ` +
-      `p99 ${milliseconds(meters.claim.quantiles_s["0.99"])}; commit p99 ${milliseconds(meters.commit.quantiles_s["0.99"])}; ` +
+    el("p", { class: "facts" }, `oldest available job waits ${oldest}; claim p50 ${milliseconds(latency.claim.quantiles_s["0.5"])}, ` +
+      `p99 ${milliseconds(latency.claim.quantiles_s["0.99"])}; commit p99 ${milliseconds(latency.commit.quantiles_s["0.99"])}; ` +
       `${number(state.artifacts)} artifacts, ${size(state.artifact_bytes)}`)];
 }
 
@@ -65,12 +65,25 @@ function kinds(jobs) {
 
 const states = (jobs) => Object.fromEntries(Object.entries(jobs).map(([name, n]) => [name, Object.values(n).reduce((a, b) => a + b, 0)]));
 
+const total = (sample) => Object.values(sample.games).reduce((a, b) => a + b, 0);
+
+// Games that arrived as data, a second, over the two minutes before each sample.
+function stored(samples) {
+  let from = 0;
+  return samples.map((sample) => {
+    while (sample.at_ms - samples[from].at_ms > 120000) from += 1;
+    const ms = sample.at_ms - samples[from].at_ms;
+    return [sample.at_ms, ms ? Math.max(0, (total(sample) - total(samples[from])) * 1000 / ms) : 0];
+  });
+}
+
 export function trends(samples) {
   const oneDigit = (value) => (value < 10 ? value.toFixed(1) : number(Math.round(value)));
   return [
     chart("Live jobs by state", lines(samples, (s) => states(s.jobs)), { xText: time, step: true }),
     chart("Live jobs by kind", lines(samples, (s) => kinds(s.jobs)), { xText: time, step: true }),
-    chart("Games a second", [{ name: "running self-play", points: samples.map((s) => [s.at_ms, s.games_s]) }], { xText: time, yText: oneDigit }),
+    chart("Games a second", [{ name: "reported by running jobs", points: samples.map((s) => [s.at_ms, s.games_s]) },
+      { name: "stored, over two minutes", points: stored(samples) }], { xText: time, yText: (v) => v.toFixed(2) }),
     chart("Latency p99", [["commit", "commit_p99_ms"], ["claim", "claim_p99_ms"]].map(([name, key]) =>
       ({ name, points: samples.map((s) => [s.at_ms, s[key]]) })), { xText: time, yText: oneDigit, unit: "ms" }),
   ];
@@ -100,14 +113,18 @@ export function running({ state }) {
   return [table("Running jobs", ["job", "kind", "config", "worker", "attempt#", "for#", "progress"], rows, "no job runs")];
 }
 
-export function members({ consensus: c, membership }) {
+export function members({ consensus: c, membership, state }) {
   const voters = c.voters.map((v) => [v.id, v.id === c.leader ? word("leader", "good") : "follower", el("a", { href: `${v.url}/dashboard` }, v.url),
     v.reachable ? word("reachable", "good") : word("unreachable", "bad")]);
   const tone = { alive: "good", suspect: "warn", dead: "bad", left: "" };
   const rows = [...membership].sort(by("id")).map((m) => [m.id, m.role, word(m.state, tone[m.state]), m.via === "lease" ? "heartbeats" : "gossip",
     m.address || "-", m.observers, short(m.boot_id)]);
+  const seen = new Set(membership.map((m) => m.id));
+  for (const w of state.workers.filter((each) => !seen.has(each.id))) {
+    rows.push([w.id, "worker", word(w.live ? "alive" : "gone", w.live ? "good" : ""), `leases, ${span(state.now_ms - w.seen_ms)} ago`, w.address || "-", 0, short(w.boot)]);
+  }
   return [table("Voters", ["voter", "role", "address", "from here"], voters),
-    table("Members", ["member", "role", "state", "known by", "address", "accusers#", "boot"], rows, "this voter takes no part in gossip")];
+    table("Members", ["member", "role", "state", "known by", "address", "accusers#", "boot"], rows, "nobody is known")];
 }
 
 export function ratings({ state }) {
