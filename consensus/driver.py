@@ -105,6 +105,7 @@ class Driver:
         self._timer_at = 0.0
         self._told: tuple[str | None, int, bool] | None = None
         self._ready_at = None if settings.peers else 0
+        self._stamped_term = 0
         self._counts = {"entries": 0, "commands": 0, "overloaded": 0, "unknown": 0, "elections": 0}
         self._digests = DigestCheck(settings.node_id, len(settings.peers) + 1)
         self.raft, self.snapshots = self._load(storage, chance, spawn)
@@ -342,12 +343,25 @@ class Driver:
         return None
 
     def _launch(self) -> None:
+        if self._pending and self.raft.is_leader:
+            self._see_stamps()
         while self._pending and self._inflight < self.settings.inflight and self.raft.is_leader:
             batch = self._next_batch()
             commands = [c for request in batch for c in request.commands]
             self._inflight += 1
             entry = encode_entry(self._stamp.next_ms(), commands)
             self.raft.propose(entry, lambda outcomes, batch=batch: self._committed(batch, outcomes))  # type: ignore[misc]
+
+    def _see_stamps(self) -> None:
+        """Take note, once a leadership, of the times of entries that are in the log but not applied yet."""
+        raft = self.raft
+        if self._stamped_term == raft.term:
+            return
+        self._stamped_term = raft.term
+        for index in range(raft.applied_index + 1, raft.journal.last_index + 1):
+            stamped = raft.stamp_at(index)
+            if stamped is not None:
+                self._stamp.seen(stamped)
 
     def _next_batch(self) -> list[_Request]:
         batch: list[_Request] = []

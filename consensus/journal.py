@@ -52,6 +52,7 @@ class Journal:
         self._synced = 0  # bytes of the last segment known to be on disk
         self.syncs = 0
         self.total_bytes = 0  # of records ever added, for the snapshot trigger
+        storage.sync_names()  # a process may have ended between a rename and its sync: what is read must also last
         self.term, self.vote = self._read_vote()
         self._load()
         if self._entries[-1][2] > self.term:
@@ -161,10 +162,12 @@ class Journal:
         at = start - self.base_index
         if at <= 0:
             raise InvariantBroken(f"entries from {start} are covered by the snapshot and cannot be removed")
+        inside = at < len(self._offsets)  # whether the last segment that stays is to be cut inside
         while len(self._segments) > 1 and self._segments[-1].first >= start:
+            inside = inside and self._segments[-1].first != start
             self._drop_segment(self._segments.pop())
         segment = self._segments[-1]
-        segment.size = self._offsets[at] if at < len(self._offsets) and start >= segment.first else segment.size
+        segment.size = self._offsets[at] if inside else segment.size
         del self._entries[at:], self._offsets[at:]
         segment.file.truncate(segment.size)
         segment.file.sync()
@@ -266,9 +269,17 @@ class Journal:
                     "do not delete anything; replace this voter"
                 )
             file.truncate(at)
+        if last:
+            self._rewrite_tail(file, data, at, found)
         file.sync()  # what was read may have been in the page cache only
         self._segments.append(_Segment(first, file, at))
         self._written = self._synced = at
+
+    def _rewrite_tail(self, file: File, data: bytes, end: int, found: list[tuple[Entry, int]]) -> None:
+        """Write again what no record proves to be on disk: after a failed sync Linux shows it, but will not sync it."""
+        record = _parse(data, found[-1][1]) if end else None
+        if record is not None and record[1] < end:
+            file.write(record[1], data[record[1] : end])
 
 
 def _segment_name(first: int) -> str:

@@ -354,6 +354,11 @@ class Raft(SyncObj):  # type: ignore[misc]
         self._waiting[index] = done
         self._SyncObj__sendAppendEntries()
 
+    def stamp_at(self, index: int) -> int | None:
+        """Return the time in an entry of the log, or None if it is a no-op."""
+        command = self.journal.entry(index)[0]
+        return entry_head(command[1:])[0] if command[:1] == COMMAND else None
+
     def confirm(self, done: Confirmation) -> None:
         """Ask a majority whether this still is the leader: done(ok=True) if it was when asked (Raft §6.4)."""
         if not self.leads_its_term:
@@ -365,6 +370,15 @@ class Raft(SyncObj):  # type: ignore[misc]
             self._reads[self._read_round] = (set(), self.term, done)
             for peer in self.peers:
                 self.tell(peer, m.Confirm(self.term, self._read_round))
+
+    def forget_leader(self) -> None:
+        """Answer pre-votes as after an election timeout of silence."""
+        self._heard_at = float("-inf")
+
+    def expire(self) -> None:
+        """End the wait for a leader now; the voter asks for pre-votes at its next tick."""
+        self.forget_leader()
+        self._SyncObj__raftElectionDeadline = 0.0
 
     def hand_over(self, target: str) -> bool:
         """Let a voter that has every entry start an election; False if it has not."""
@@ -585,7 +599,7 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def _campaign_now(self) -> None:
         self._may_campaign = True
-        self._SyncObj__raftElectionDeadline = 0
+        self._SyncObj__raftElectionDeadline = 0.0
 
     def _state_changed(self, old: int, _new: int) -> None:
         """Nobody else would ever answer those who wait for a leader that is none any more (defect 10)."""

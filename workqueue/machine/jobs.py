@@ -98,21 +98,38 @@ def _insert(ledger: Ledger, spec: JobSpec, payload: Schema | None) -> None:
         spec, state.order, JobState.SCHEDULED if waits else JobState.AVAILABLE, state.now_ms,
         available_ms=state.now_ms, due_ms=spec.run_at_ms, rules=rules_of(payload), actor=ledger.actor,
     )  # fmt: skip
-    for sha in artifacts_of(payload):
-        artifact = state.artifacts.get(sha)
-        if artifact is not None:
-            add_reference(artifact, f"job:{spec.id}")
+    _refer(ledger, job, payload)
     ledger.insert(job)
     if waits:
-        release_scheduled(ledger, spec.id)
+        release(ledger, job)
     if spec.kind == "train":
         totals = state.totals.get(spec.config)
         if totals is not None:
             totals.games_at_training = totals.games
 
 
+def _refer(ledger: Ledger, job: Job, payload: Schema | None) -> None:
+    for sha in artifacts_of(payload):
+        artifact = ledger.state.artifacts.get(sha)
+        if artifact is not None:
+            add_reference(artifact, f"job:{job.spec.id}")
+
+
 def ended(ledger: Ledger, job: Job) -> None:
-    """Do what the end of a job asks for: references go, dependents are looked at. The job's state is an ended one."""
+    """Do what the end of a job asks for: references go, dependents are looked at. The job's state is an ended one.
+
+    A dependent may end in turn; chains are as long as producers make them, so this does not recurse.
+    """
+    ends = [job]
+    for each in ends:
+        _end(ledger, each)
+        for name in sorted(ledger.dependents.get(each.spec.id, ())):
+            waiting = ledger.jobs.get(name)
+            if waiting is not None and release_scheduled(ledger, name) and waiting.state in ENDED:
+                ends.append(waiting)
+
+
+def _end(ledger: Ledger, job: Job) -> None:
     job.ended_ms = ledger.now_ms
     reference = f"job:{job.spec.id}"
     payload = read_payload(job.spec)
@@ -120,11 +137,15 @@ def ended(ledger: Ledger, job: Job) -> None:
         artifact = ledger.state.artifacts.get(sha)
         if artifact is not None:
             drop_reference(artifact, reference)
-    for name in sorted(ledger.dependents.pop(job.spec.id, ())):
-        waiting = ledger.jobs.get(name)
-        if waiting is not None and release_scheduled(ledger, name) and waiting.state in ENDED:
-            ended(ledger, waiting)
     ledger.emit(f"job.{job.state.value}", job.spec.id, kind=job.spec.kind, config=job.spec.config, reason=job.reason)
+
+
+def release(ledger: Ledger, job: Job) -> bool:
+    """Let a scheduled job go on, or end with what it depends on; returns whether it moved."""
+    moved = release_scheduled(ledger, job.spec.id)
+    if moved and job.state in ENDED:
+        ended(ledger, job)
+    return moved
 
 
 def _each(ledger: Ledger, names: tuple[str, ...], trigger: Trigger) -> list[Job] | Refused:
@@ -144,14 +165,16 @@ def cancel(ledger: Ledger, command: Cancel) -> Outcome:
     jobs = _each(ledger, command.jobs, Trigger.CANCEL)
     if isinstance(jobs, Refused):
         return jobs
+    stopped = [job for job in jobs if job.state is not JobState.RUNNING]
     for job in jobs:
         if job.state is JobState.RUNNING:
             job.cancelling = command.reason or "cancelled"
         else:
             job.reason = command.reason
             ledger.move(job, Trigger.CANCEL)
-            ended(ledger, job)
         ledger.record("cancel", job.spec.id, command.reason)
+    for job in stopped:  # when all are cancelled: the end of one must not make another of them fail
+        ended(ledger, job)
     return Changed(tuple(job.spec.id for job in jobs))
 
 
@@ -168,8 +191,10 @@ def retry(ledger: Ledger, command: Retry) -> Outcome:
         job.payload_faults = job.other_faults = 0
         job.cancelling = job.reason = ""
         job.due_ms = job.ended_ms = 0
+        payload = read_payload(job.spec)
+        _refer(ledger, job, payload if isinstance(payload, Schema) else None)
         ledger.move(job, Trigger.RETRY)
-        release_scheduled(ledger, job.spec.id)
+        release(ledger, job)
         ledger.record("retry", job.spec.id, command.reason)
     return Changed(tuple(job.spec.id for job in jobs))
 
@@ -195,7 +220,7 @@ def unhold(ledger: Ledger, command: Unhold) -> Outcome:
     for job in jobs:
         job.reason = ""
         ledger.move(job, Trigger.UNHOLD)
-        release_scheduled(ledger, job.spec.id)
+        release(ledger, job)
         ledger.record("unhold", job.spec.id, command.reason)
     return Changed(tuple(job.spec.id for job in jobs))
 

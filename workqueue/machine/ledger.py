@@ -38,7 +38,7 @@ class Ledger:
     def _clear(self) -> None:
         self.ready = Ready()
         self.due: list[tuple[int, int, str]] = []  # (moment, order, job or lock) that Tick must look at
-        self.dependents: dict[str, set[str]] = defaultdict(set)
+        self.dependents: dict[str, set[str]] = defaultdict(set)  # job -> scheduled and held jobs that name it
         self.conditional: set[str] = set()
         self.unique: dict[str, str] = {}
         self.running: dict[str, set[str]] = defaultdict(set)  # worker -> jobs
@@ -56,6 +56,12 @@ class Ledger:
     def wake_at(self, moment_ms: int, order: int, name: str) -> None:
         """Have Tick look at a job (by its order) or a lock (order 0) then."""
         heapq.heappush(self.due, (moment_ms, order, name))
+
+    def watch(self, job: Job) -> None:
+        """Have Tick look at a running job when its lease or its whole time is over, whichever comes first."""
+        limit = job.spec.total_ms_max
+        until = min(job.lease_until_ms, job.started_ms + limit) if limit else job.lease_until_ms
+        self.wake_at(until, job.order, job.spec.id)
 
     # ---- words about what happens
 
@@ -113,8 +119,12 @@ class Ledger:
                 if spec.group:
                     self.ready.group_running[spec.group] -= 1
                     self.claimable_version += 1
-            case JobState.SCHEDULED:
+            case JobState.SCHEDULED | JobState.HELD:
                 self.conditional.discard(spec.id)
+                for name in spec.depends_on:
+                    self.dependents[name].discard(spec.id)
+                    if not self.dependents[name]:
+                        del self.dependents[name]
             case _:
                 pass
         if job.state not in ENDED:
@@ -131,9 +141,14 @@ class Ledger:
                 self.running[job.worker].add(spec.id)
                 if spec.group:
                     self.ready.group_running[spec.group] += 1
-                self.wake_at(job.lease_until_ms, job.order, spec.id)
+                self.watch(job)
             case JobState.SCHEDULED:
-                self._wait(job)
+                self._depend(job)
+                self.wake_at(max(job.due_ms, self.now_ms), job.order, spec.id)
+                if spec.conditions:
+                    self.conditional.add(spec.id)
+            case JobState.HELD:
+                self._depend(job)
             case JobState.RETRYABLE:
                 self.wake_at(job.due_ms, job.order, spec.id)
             case _:
@@ -148,13 +163,9 @@ class Ledger:
             if spec.wait_ms_max and job.state in {JobState.AVAILABLE, JobState.SCHEDULED}:
                 self.wake_at(job.enqueued_ms + spec.wait_ms_max, job.order, spec.id)
 
-    def _wait(self, job: Job) -> None:
-        self.wake_at(max(job.due_ms, self.now_ms), job.order, job.spec.id)
+    def _depend(self, job: Job) -> None:
         for name in job.spec.depends_on:
-            if name in self.jobs and self.jobs[name].state not in ENDED:
-                self.dependents[name].add(job.spec.id)
-        if job.spec.conditions:
-            self.conditional.add(job.spec.id)
+            self.dependents[name].add(job.spec.id)
 
     def count(self, state: JobState, *, kind: str = "", config: str = "") -> int:
         """Return how many jobs are in a state."""

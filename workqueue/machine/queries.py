@@ -23,6 +23,8 @@ PAGE = 100
 PAGE_MAX = 10_000
 DAY_MS = 86_400_000
 STATUS_RUNNING_MAX = 200
+INT_MAX = (1 << 63) - 1
+_plain = msgspec.msgpack.Decoder(ext_hook=lambda _code, _data: None).decode
 
 
 def answer(ledger: Ledger, name: str, args: dict[str, object]) -> object:
@@ -37,11 +39,21 @@ def answer(ledger: Ledger, name: str, args: dict[str, object]) -> object:
 
 
 def plain(raw: msgspec.Raw) -> object:
-    """Return msgpack as plain values; bytes that are not msgpack as None."""
+    """Return msgpack as values that JSON can show; bytes that are not msgpack as None."""
     try:
-        return msgspec.msgpack.decode(raw)
-    except msgspec.MsgspecError:
+        return _shown(_plain(raw))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
+
+
+def _shown(value: object) -> object:
+    match value:
+        case dict():
+            return {name if isinstance(name, str | int) else str(name): _shown(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_shown(each) for each in value]
+        case _:
+            return value
 
 
 def _page(limit: object, offset: object) -> tuple[int, int]:
@@ -137,6 +149,9 @@ def obstacle(ledger: Ledger, job: Job, worker: Worker) -> str:
         return f"the worker is quarantined: {worker.reason}"
     if worker.drain:
         return "the worker is draining"
+    kept = ledger.state.reservations.get(worker.id, "")
+    if kept in ledger.ready.keys and ledger.ready.keys[kept] != _key(job):
+        return f"the worker is kept free for job {kept}, which has waited long"
     return misfit(_key(job), worker.capability, free_of(ledger, worker), ())
 
 
@@ -501,7 +516,7 @@ def status(ledger: Ledger) -> v.StatusView:
         halts=_halts(ledger),
         settings_version=state.settings_version,
         artifacts=len(state.artifacts),
-        artifact_bytes=sum(each.size_bytes for each in state.artifacts.values()),
+        artifact_bytes=min(INT_MAX, sum(each.size_bytes for each in state.artifacts.values())),
         oldest_available_ms=min(heads, default=0),
         last_seq=state.event_seq,
     )

@@ -263,6 +263,8 @@ class State(Record):
     chain: bytes = b""  # digest of every outcome so far
     virtual: dict[str, int] = field(default_factory=dict)  # fair-share clocks by class and class/config
     virtual_now: dict[str, int] = field(default_factory=dict)
+    reservations: dict[str, str] = field(default_factory=dict)  # worker -> the job that it is kept free for
+    reservations_ms: int = 0  # when they were looked at last
     workers: dict[str, Worker] = field(default_factory=dict)
     locks: dict[str, Lock] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)

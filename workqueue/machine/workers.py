@@ -85,7 +85,7 @@ def acquire(ledger: Ledger, command: Acquire) -> Outcome:
     state = ledger.state
     lock = state.locks.setdefault(command.name, Lock(command.name, command.limit))
     lock.places = [place for place in lock.places if place.expires_ms > state.now_ms]
-    if len(lock.places) >= lock.limit:
+    if lock.places and len(lock.places) >= min(lock.limit, command.limit):
         first = min(lock.places, key=lambda place: (place.expires_ms, place.token))
         return Refused(
             Code.BUSY, f"lock {lock.name} is held by {first.holder}", first.expires_ms - state.now_ms, first.holder
