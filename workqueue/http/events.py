@@ -20,6 +20,12 @@ from workqueue.stream import StreamError
 
 WAIT_MS = 10_000  # then a comment keeps the connection open
 BATCH = 500
+_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # a proxy that gathers would hold events back
+    "X-Content-Type-Options": "nosniff",
+}
 STATUS_S = 1.0  # between two documents
 
 
@@ -47,7 +53,7 @@ async def follow(request: web.Request) -> web.StreamResponse:
     identity = context.tokens.authenticate(request, "read")
     since, documents = _since(request), Documents(context) if _wants_status(request) else None
     with context.metrics.connection(context.settings.limits.connections_max):
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         with contextlib.suppress(ConnectionError, StreamError):
             await response.write(b"retry: 1000\n\n")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from workqueue.standing import standing
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -56,13 +58,6 @@ def _counted(names: Iterable[str]) -> list[tuple[tuple[str, ...], float]]:
     for name in names:
         counts[name] = counts.get(name, 0) + 1
     return [((name,), count) for name, count in sorted(counts.items())]
-
-
-def standing(worker: dict[str, Any]) -> str:
-    """Return the one word that matters most about a worker."""
-    if not worker["live"]:
-        return "gone"
-    return "quarantined" if worker["quarantined"] else "draining" if worker["drain"] else "live"
 
 
 def idle(workers: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -12,11 +14,11 @@ import pytest
 from tests.unit.workqueue.conftest import Voter, running_voter
 from workqueue.http.events import _encode, _gap
 from workqueue.machine.commands import Enqueue, Halt, JobSpec
+from workqueue.machine.transitions import ENDED
 from workqueue.tls import client_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -143,3 +145,14 @@ async def test_history_has_samples(real: Voter) -> None:
         found = await got.json()
     assert found["step_s"] == 10
     assert set(found["samples"][0]) >= {"at_ms", "jobs", "games", "games_s", "elo", "workers"}
+
+
+def test_the_api_page_lists_every_event() -> None:
+    """What the machine emits and what the table names are the same."""
+    root = Path(__file__).parents[3]
+    sources = "".join(path.read_text() for path in (root / "workqueue/machine").glob("*.py"))
+    emitted = set(re.findall(r'emit\(\s*"([a-z_.]+)"', sources))
+    emitted |= {f"job.{state.value}" for state in ENDED}  # emitted under the name of the state
+    rows = re.findall(r"^\| (`[a-z_]+\..*?) \|", (root / "docs/api.md").read_text(), re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`([\w.]+)`", row)} - {"audit.ACTION"}
+    assert emitted == listed

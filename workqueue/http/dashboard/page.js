@@ -78,7 +78,7 @@ function drawEvents() {
 function happened(batch) {
   events = [...events, ...batch].slice(-EVENTS_MAX);
   drawEvents();
-  if (batch.some((event) => /^(model\.|matches\.|audit\.set )/.test(event.name))) refetchModels();
+  if (batch.some((event) => /^(model|matches|audit)\./.test(event.name))) refetchModels();
   if (batch.some((event) => event.name.startsWith("audit."))) refetchAudit();
 }
 
