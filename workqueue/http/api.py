@@ -13,7 +13,7 @@ from workqueue.http.bodies import decode_json, to_command
 from workqueue.http.context import CONTEXT, FrontContext, View
 from workqueue.http.endpoints import ENDPOINTS, Endpoint, Param
 from workqueue.http.problem import STATUS_OF_CODE, Problem, of_refused
-from workqueue.http.results import check_results
+from workqueue.http.results import all_refused, mended, refusals, without
 from workqueue.machine.commands import Claim, Complete, Enqueue, RegisterKind
 from workqueue.machine.outcomes import Code, Refused
 from workqueue.open_kinds import SchemaMismatch, check_payloads
@@ -53,13 +53,16 @@ async def _propose(endpoint: Endpoint, request: web.Request) -> web.Response:
     wait_ms = _wait_ms(fields) if endpoint.command is Claim else 0
     assert endpoint.command
     command = to_command(endpoint.command, fields)
-    await _check(context, identity, command)
+    _check(context, identity, command)
+    refused = await refusals(context, command.completions) if isinstance(command, Complete) else {}
+    if refused and (command := without(command, refused)) is None:
+        return _answer(all_refused(refused))
     sent = context.leader.request(command, identity.actor, _idempotency(request, identity))
     if endpoint.command is Claim:
         outcome = msgspec.msgpack.decode(await context.leader.router.call("claim", (sent, wait_ms)))
     else:
         outcome = msgspec.msgpack.decode(await context.leader.router.call("propose", [sent]))[0]
-    return _answer(outcome)
+    return _answer(mended(outcome, refused) if refused else outcome)
 
 
 def _wait_ms(fields: dict[str, Any]) -> int:
@@ -69,7 +72,7 @@ def _wait_ms(fields: dict[str, Any]) -> int:
     return wait_ms
 
 
-async def _check(context: FrontContext, identity: Identity, command: Any) -> None:
+def _check(context: FrontContext, identity: Identity, command: Any) -> None:
     kinds = context.core.views.get("kinds", ())
     try:
         admit_command(identity, command)
@@ -77,8 +80,6 @@ async def _check(context: FrontContext, identity: Identity, command: Any) -> Non
             check_payloads(kinds, ((job.kind, job.payload) for job in command.jobs))
         elif isinstance(command, RegisterKind):
             check_kind(command)
-        elif isinstance(command, Complete):
-            await check_results(context, command.completions)
     except SchemaMismatch as error:
         raise Problem(422, Code.INVALID.value, str(error)) from error
 

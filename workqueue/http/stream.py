@@ -14,9 +14,7 @@ from membership.api import Metadata
 from workqueue.admission import Bucket, Envelope, admit, command_type
 from workqueue.http.context import CONTEXT, FrontContext
 from workqueue.http.problem import Problem
-from workqueue.http.results import check_results, schemas
-from workqueue.machine.commands import Complete, Completion
-from workqueue.open_kinds import SchemaMismatch
+from workqueue.http.results import Judged, schemas
 from workqueue.security import Identity, may
 from workqueue.stream import (
     FRAME_BYTES_MAX,
@@ -41,7 +39,7 @@ CHECK_S = 1.0  # pace of looking whether the token still holds
 ADMIN_QUERIES = frozenset({"tokens", "audit"})
 _OPERATOR = frozenset({"transfer", "snapshot", "barrier"})
 _envelopes = msgspec.msgpack.Decoder(list[Envelope]).decode
-_complete = msgspec.msgpack.Decoder(Complete).decode
+_NOTHING = msgspec.Raw(b"\x90")  # an empty list
 _claim = msgspec.msgpack.Decoder(tuple[Envelope, int]).decode
 
 
@@ -97,38 +95,43 @@ class Session:
             raise StreamError("limit", f"more than {IN_FLIGHT_MAX} calls in flight on one connection", 100)
 
     def _propose(self, call_id: int, body: msgspec.Raw) -> None:
-        forwarded: object = body
-        if not self._trusted:
-            forwarded, completions = self._admitted(body)
-            if completions:
-                self._spawn(self._propose_checked(call_id, forwarded, completions))
-                return
-        self._forward(call_id, forwarded)
+        if self._trusted:
+            self._forward(call_id, body, None)
+            return
+        forwarded, requests = self._admitted(body)
+        if schemas(self._context) and any(command_type(each.command) == "Complete" for each in requests):
+            self._spawn(self._judge(call_id, requests))
+        else:
+            self._forward(call_id, forwarded, None)
 
-    def _forward(self, call_id: int, forwarded: object) -> None:
+    def _forward(self, call_id: int, forwarded: object, judged: Judged | None) -> None:
         self._in_flight += 1
         started = self._loop.time()
 
         def replied(answer: str, reply: msgspec.Raw) -> None:
             self._in_flight -= 1
-            self._write(pack(call_id, answer, reply))
+            whole = judged.answer(reply) if judged and answer == "ok" else reply
+            self._write(pack(call_id, answer, whole))
             self._context.metrics.propose.observe(self._loop.time() - started)
 
         self._send("propose", forwarded, replied)
 
-    async def _propose_checked(self, call_id: int, forwarded: object, completions: list[Completion]) -> None:
-        """Propose once the results fit the schemas of their kinds."""
+    async def _judge(self, call_id: int, requests: list[Envelope]) -> None:
+        """Propose what is left when results that do not fit their kind's schema are taken out."""
+        judged = Judged()
         try:
-            await check_results(self._context, completions)
-        except SchemaMismatch as error:
-            self._write(pack(call_id, "error", StreamError("invalid", str(error)).body))
+            for request in requests:
+                await judged.add(self._context, request)
         except StreamError as error:
             self._write(pack(call_id, "error", error.body))
+            return
+        if judged.requests:
+            self._forward(call_id, judged.requests, judged)
         else:
-            self._forward(call_id, forwarded)
+            self._write(pack(call_id, "ok", judged.answer(_NOTHING)))
 
-    def _admitted(self, body: msgspec.Raw) -> tuple[object, list[Completion]]:
-        """Return the body as it came when nothing had to be changed, else encoded anew; and results to check."""
+    def _admitted(self, body: msgspec.Raw) -> tuple[object, list[Envelope]]:
+        """Return what to send on, the body as it came when nothing had to be changed; and its requests."""
         limit = self._context.settings.limits.request_bytes_max
         size = len(body)
         if size > limit:
@@ -139,11 +142,7 @@ class Session:
         kinds = self._context.core.views.get("kinds", ())
         admitted = [admit(self._identity, request, kinds) for request in requests]
         same = all(after is before for after, before in zip(admitted, requests, strict=True))
-        completions: list[Completion] = []
-        if schemas(self._context):
-            commands = (request.command for request in requests if command_type(request.command) == "Complete")
-            completions = [each for command in commands for each in _decoded(_complete, command).completions]
-        return body if same else admitted, completions
+        return body if same else admitted, admitted
 
     def _claim(self, call_id: int, body: msgspec.Raw) -> None:
         forwarded: object = body

@@ -24,7 +24,7 @@ from workqueue.machine.commands import (
     RegisterKind,
     RegisterWorker,
 )
-from workqueue.machine.outcomes import Completed, Granted, Settled
+from workqueue.machine.outcomes import Completed, Enqueued, Granted, Settled
 from workqueue.tls import client_context
 
 if TYPE_CHECKING:
@@ -75,30 +75,38 @@ async def test_a_result_that_does_not_fit_is_refused_on_the_stream(real: Voter, 
     """As over HTTP: the sentence names the job and the place, and the job goes on running."""
     async with real.client() as client:
         await claimed(client, "c1")
-        with pytest.raises(Rejected, match="the result of `count` job c1 does not fit its schema") as refused:
-            await client.submit(done(c1=result))
-        assert refused.value.code == "invalid"
+        [outcome] = await client.submit(done(c1=result))
+        [refused] = outcome.settled
+        assert refused.code == "invalid_result"
+        assert "the result of `count` job c1 does not fit its schema" in refused.message
         assert (await client.query("job", job="c1"))["state"] == "running"
-        [completed] = await client.submit(done(c1={"n": 2}))
-        assert completed == Completed((Settled("c1", "completed"),))
+        assert await client.submit(done(c1={"n": 2})) == [Completed((Settled("c1", "completed"),))]
 
 
-async def test_each_result_of_a_batch_is_checked(real: Voter) -> None:
-    """One that does not fit is found among those that do; kinds without a schema take anything."""
+async def test_each_result_of_a_batch_is_judged(real: Voter) -> None:
+    """Those that fit are taken, also beside one that does not; every answer is in its place."""
     async with real.client() as client:
-        await claimed(client, "c1", "c2", "free1")
-        with pytest.raises(Rejected, match="job c2"):
-            await client.submit(done(c1={"n": 1}, c2={"n": None}, free1="anything"))
-        [completed] = await client.submit(done(c1={"n": 1}, c2={"n": 2}, free1="anything"))
-        assert [settled.state for settled in completed.settled] == ["completed"] * 3
+        await claimed(client, "c1", "c2", "c3", "free1")
+        wrong = done(c3={"n": None})
+        mixed = done(c1={"n": 1}, c2={"n": "x"}, free1="anything")
+        enqueued, first, second = await client.submit(Enqueue((JobSpec("c4", "count"),)), wrong, mixed)
+        assert enqueued == Enqueued(("c4",))
+        assert [each.code for each in first.settled] == ["invalid_result"]
+        assert [type(each).__name__ for each in second.settled] == ["Settled", "Refused", "Settled"]
+        assert [(await client.query("job", job=job))["state"] for job in ("c1", "c2", "c3", "free1")] == [
+            "completed",
+            "running",
+            "running",
+            "completed",
+        ]
 
 
 async def test_bytes_that_are_no_msgpack_are_refused(real: Voter) -> None:
-    """A text that is not UTF-8 inside a result ends the call, not the connection."""
+    """A text that is not UTF-8 inside a result is refused as any other, and the connection goes on."""
     async with real.client() as client:
         await claimed(client, "c1")
-        with pytest.raises(Rejected):
-            await client.submit(Complete("w", (Completion("c1", 1, msgspec.Raw(b"\xa2\xff\xfe")),)))
+        [outcome] = await client.submit(Complete("w", (Completion("c1", 1, msgspec.Raw(b"\xa2\xff\xfe")),)))
+        assert outcome.settled[0].code == "invalid_result"
         assert (await client.query("job", job="c1"))["state"] == "running"
 
 
