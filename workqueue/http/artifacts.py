@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -27,7 +28,7 @@ from workqueue.store import BLOCK_BYTES, StoreError, is_name
 from workqueue.transfer import Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from config.cluster import ClusterSettings
     from workqueue.blocks import Throttle
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 STORE_HOLDER = "store"
 KINDS = frozenset({"shard", "weights", "checkpoint", "games", "log", "export", "curves", "other"})
+SHUN_S = 30.0  # a voter that failed to take a copy is asked last
+MIRRORS_MAX = 16  # copies that are made while uploads arrive; further ones are made after
 MIRROR_BYTES_MIN = 4 << 20  # of an upload that is copied while it arrives; a smaller one is copied after
 _RANGE = re.compile(r"bytes (?:(?P<start>\d+)-(?P<end>\d+)|\*)/(?P<size>\d+)")
 _READ_S = 30.0  # a connection that sends nothing for this long gives its upload up
@@ -84,6 +87,10 @@ class _Handlers:
         self._context = context
         self._store = context.store
         self._bandwidth = Bandwidth(context.settings.store)
+        # Threads of their own: two voters whose common ones all wait for the other's answer would wait for ever.
+        self._mirroring = ThreadPoolExecutor(MIRRORS_MAX, "mirror")
+        self._mirrored = 0
+        self._shunned_until_s: dict[str, float] = {}
 
     def answer(self, role: str, handler: Handler) -> Handler:
         """Authenticate, check the name, and turn errors into problem documents."""
@@ -118,7 +125,7 @@ class _Handlers:
         if await self._store.size(sha256) is None and self._staged(sha256) is None:
             upload = await self._store.begin(sha256, size, start)
             mirrors = await self._mirrors(request, sha256, size, start)
-            whole = await self._take(request, upload, list(mirrors.values()))
+            whole = await self._take(request, upload, mirrors)
             copied = [voter for voter, mirror in mirrors.items() if mirror.stored]
             if not whole:
                 return _problem(409, "bytes are still missing; go on", {OFFSET: str(upload.offset)})
@@ -209,26 +216,33 @@ class _Handlers:
         if request.query.get("copy") or self._store.shared or size - start < MIRROR_BYTES_MIN:
             return {}
         holders = self._context.holders
-        chosen = preference(sha256, list(holders.urls))[: self._context.settings.store.replicas - 1]
+        count = min(self._context.settings.store.replicas - 1, MIRRORS_MAX - self._mirrored)
+        chosen = self._order(sha256, holders.urls)[: max(count, 0)]
         mirrors = {voter: holders.mirror(voter, sha256, request.query.get("kind", "other")) for voter in chosen}
-        await asyncio.gather(*(asyncio.to_thread(mirror.begin, size, start) for mirror in mirrors.values()))
+        self._mirrored += len(mirrors)
+        loop = asyncio.get_running_loop()
+        begins = [loop.run_in_executor(self._mirroring, mirror.begin, size, start) for mirror in mirrors.values()]
+        await asyncio.gather(*begins)
         return mirrors
 
-    async def _take(self, request: web.Request, upload: Upload, mirrors: Sequence[Mirror]) -> bool:
+    async def _take(self, request: web.Request, upload: Upload, mirrors: Mapping[str, Mirror]) -> bool:
         throttles = self._bandwidth.throttles(request)
         try:
             async with contextlib.aclosing(gather_blocks(request.content, _READ_S)) as blocks:
-                sends = [mirror.send for mirror in mirrors]
+                sends = [mirror.send for mirror in mirrors.values()]
                 await pipe(blocks, [upload.write, upload.sync_ahead, *sends], throttles)
-            copying = [asyncio.ensure_future(asyncio.to_thread(mirror.finish)) for mirror in mirrors]
+            loop = asyncio.get_running_loop()
+            copying = [loop.run_in_executor(self._mirroring, mirror.finish) for mirror in mirrors.values()]
             whole = await asyncio.to_thread(upload.finish)
             await asyncio.gather(*copying)
         except (OSError, TimeoutError):  # the client hung up or stalled: it may go on from here
             return False
         finally:
             upload.close()
-            for mirror in mirrors:
+            self._mirrored -= len(mirrors)
+            for mirror in mirrors.values():
                 mirror.close()
+            self._shun(*(voter for voter, mirror in mirrors.items() if mirror.failed))
         return whole
 
     async def _register(self, ref: ArtifactRef, config: str, copied: Sequence[str]) -> web.Response:
@@ -248,14 +262,27 @@ class _Handlers:
         path = self._store.local(ref.sha256)
         made: list[str] = []
         others = [voter for voter in self._context.holders.urls if voter not in holding]
-        for voter in preference(ref.sha256, others):
+        for voter in self._order(ref.sha256, others):
             if len(made) >= count or path is None:
                 break
-            with contextlib.suppress(ClientError, TimeoutError):
+            try:
                 async with asyncio.timeout(60):
                     await self._context.holders.push(voter, path, ref)
+            except (ClientError, TimeoutError):
+                self._shun(voter)
+            else:
                 made.append(voter)
         return made
+
+    def _order(self, sha256: str, voters: Iterable[str]) -> list[str]:
+        """Voters by preference, those that failed a moment ago last."""
+        now_s = asyncio.get_running_loop().time()
+        return sorted(preference(sha256, list(voters)), key=lambda v: self._shunned_until_s.get(v, 0.0) > now_s)
+
+    def _shun(self, *voters: str) -> None:
+        """Ask others first for a while, so that not every upload waits for a voter that does not answer."""
+        until_s = asyncio.get_running_loop().time() + SHUN_S
+        self._shunned_until_s.update(dict.fromkeys(voters, until_s))
 
     async def _relay(self, request: web.Request, sha256: str) -> web.StreamResponse:
         known = await self._context.query("artifact", sha256=sha256)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.unit.store.conftest import Http
 from tests.unit.store.test_artifacts import broken_upload, made
 from workqueue.http import artifacts
 from workqueue.http.artifacts import preference
@@ -80,6 +81,29 @@ async def test_a_voter_that_fails_in_the_midst_is_replaced(
     assert await third.store.verify(sha256)
 
 
+async def test_a_voter_that_failed_is_asked_last_for_a_while(
+    cluster: Cluster, tmp_path: Path, pushed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first upload waits for it."""
+    asked: list[str] = []
+    begin = Mirror.begin
+    monkeypatch.setattr("workqueue.transfer._PAUSE_S", 0.002)
+
+    def noted(self: Mirror, size: int, start: int) -> None:
+        asked.append(f"{self._link.host}:{self._link.port}")
+        begin(self, size, start)
+
+    monkeypatch.setattr(Mirror, "begin", noted)
+    path, sha256 = made(tmp_path / "a", SIZE)
+    _, second, third = order(cluster, sha256)
+    await second.stop()
+    await put_artifact(cluster.http, path, kind="weights")
+    for seed in range(2, 8):
+        await put_artifact(cluster.http, made(tmp_path / "b", SIZE, seed)[0], kind="weights")
+    assert [second.url.endswith(address) for address in asked] == [True] + [False] * 6
+    assert pushed == [third.voter_id]
+
+
 async def _full(sha256: str, size: int, offset: int) -> None:
     raise artifacts.StoreError("no room")
 
@@ -111,6 +135,23 @@ async def test_a_byte_that_flips_between_voters_is_found(
     assert pushed == [second.voter_id]
     assert cluster.registry.holders[sha256] == {first.voter_id, second.voter_id}
     assert await second.store.verify(sha256)
+
+
+async def test_many_uploads_at_once_to_all_voters(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Voters that copy to each other at the same time do not wait for each other for ever."""
+    monkeypatch.setattr(artifacts, "MIRROR_BYTES_MIN", 1)
+    sizes = [made(tmp_path / str(seed), 50_000, seed) for seed in range(60)]
+
+    async def put(turn: int, path: Path) -> None:
+        servers = [voter.url for voter in cluster.voters]
+        http = Http(cluster.http.session, servers[turn % 3 :] + servers[: turn % 3])
+        await put_artifact(http, path, kind="shard")
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(put(turn, path) for turn, (path, _) in enumerate(sizes)))
+    assert all(len(cluster.registry.holders[sha256]) == 2 for _, sha256 in sizes)
 
 
 async def test_small_uploads_are_copied_after(cluster: Cluster, tmp_path: Path, pushed: list[str]) -> None:
