@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.unit.store.conftest import Http
 from tests.unit.store.test_artifacts import broken_upload, made
-from workqueue.http import artifacts
-from workqueue.http.artifacts import preference
-from workqueue.mirror import Mirror
+from workqueue.http import copies
+from workqueue.http.copies import preference
+from workqueue.mirror import OFFSET, Mirror
+from workqueue.store import StoreError
 from workqueue.transfer import Holders, put_artifact
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ async def test_a_voter_that_failed_is_asked_last_for_a_while(
 
 
 async def _full(sha256: str, size: int, offset: int) -> None:
-    raise artifacts.StoreError("no room")
+    raise StoreError("no room")
 
 
 async def test_an_upload_that_was_cut_goes_on_at_both(cluster: Cluster, tmp_path: Path, pushed: list[str]) -> None:
@@ -137,11 +139,26 @@ async def test_a_byte_that_flips_between_voters_is_found(
     assert await second.store.verify(sha256)
 
 
+async def test_a_part_of_an_upload_is_kept_at_both_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    """A request that brings a part only is answered with where to go on, without waiting for the rest."""
+    path, sha256 = made(tmp_path / "a", SIZE)
+    first, second, _ = order(cluster, sha256)
+    half = SIZE // 2
+    headers = cluster.http.headers | {"Content-Range": f"bytes 0-{half - 1}/{SIZE}"}
+    data = path.read_bytes()
+    async with asyncio.timeout(5):
+        url = f"{first.url}/v1/artifacts/{sha256}"
+        async with cluster.http.session.put(url, data=io.BytesIO(data[:half]), headers=headers) as answer:
+            assert (answer.status, answer.headers[OFFSET]) == (409, str(half))
+        while await second.store.offset(sha256) != half:
+            await asyncio.sleep(0.01)
+
+
 async def test_many_uploads_at_once_to_all_voters(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Voters that copy to each other at the same time do not wait for each other for ever."""
-    monkeypatch.setattr(artifacts, "MIRROR_BYTES_MIN", 1)
+    monkeypatch.setattr(copies, "MIRROR_BYTES_MIN", 1)
     sizes = [made(tmp_path / str(seed), 50_000, seed) for seed in range(60)]
 
     async def put(turn: int, path: Path) -> None:
