@@ -40,6 +40,14 @@ class VoterAddress(Section, frozen=True):
         return f"{self.host}:{self.gossip_port}"
 
 
+class Replaced(Section, frozen=True):
+    """A voter that took another's place; written by `rift cluster replace`, never by hand."""
+
+    old: str
+    new: str
+    index: Positive  # committed after the old voter had stopped
+
+
 class RaftSettings(Section, frozen=True):
     """Timeouts and sizes of the replicated log."""
 
@@ -96,6 +104,7 @@ class ClusterSettings(Section, frozen=True):
 
     cluster_id: str
     voters: tuple[VoterAddress, ...]
+    replaced: tuple[Replaced, ...] = ()
     ca: str = "certs/ca.pem"  # paths are relative to the file's folder
     gossip_keys: tuple[str, ...] = ("secrets/gossip.key",)
     token_key: str = "secrets/token.key"  # noqa: S105  a path
@@ -103,6 +112,7 @@ class ClusterSettings(Section, frozen=True):
     gossip: GossipSection = GossipSection()
     store: StoreSettings = StoreSettings()
     limits: LimitSettings = LimitSettings()
+    webhook_files: tuple[str, ...] = ()  # each holds the URL of a Slack or Discord webhook for alerts
 
     def __post_init__(self) -> None:
         ids = [voter.id for voter in self.voters]
