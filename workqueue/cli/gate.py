@@ -175,7 +175,7 @@ def _bars(
     settings: LoopSettings, players: int, given: tuple[float | None, float | None], *, bootstrap: bool
 ) -> dict[str, int]:
     """Return what is needed against each baseline, in thousandths of the points."""
-    from workqueue.duties.plan import bars
+    from workqueue.duties.gate import bars
 
     found = bars(settings, players, bootstrap=bootstrap)
     for key, percent in zip(found, given, strict=True):
