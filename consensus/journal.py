@@ -119,8 +119,7 @@ class Journal:
         """Make term and vote durable before anything that tells of them may be sent."""
         if (term, vote) == (self.term, self.vote):
             return
-        body = msgspec.msgpack.encode([term, vote])
-        replace_whole(self._storage, _VOTE, struct.pack("<I", zlib.crc32(body)) + body)
+        write_vote(self._storage, term, vote)
         self.term, self.vote = term, vote
 
     def append(self, command: bytes, index: int, term: int) -> None:
@@ -281,6 +280,12 @@ class Journal:
         record = _parse(data, found[-1][1]) if end else None
         if record is not None and record[1] < end:
             file.write(record[1], data[record[1] : end])
+
+
+def write_vote(storage: Storage, term: int, vote: str | None) -> None:
+    """Write term and vote, durably."""
+    body = msgspec.msgpack.encode([term, vote])
+    replace_whole(storage, _VOTE, struct.pack("<I", zlib.crc32(body)) + body)
 
 
 def _segment_name(first: int) -> str:

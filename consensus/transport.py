@@ -53,6 +53,10 @@ class Receiver(Protocol):
         """A message came."""
         ...
 
+    def settle(self) -> None:
+        """There are no more messages for now."""
+        ...
+
 
 class _Link(asyncio.Protocol):
     """One connection, of a known voter or of a stranger."""
@@ -89,6 +93,8 @@ class _Link(asyncio.Protocol):
                 return
             at += 4 + length
         del buffer[:at]
+        if self.node_id is not None:
+            self._owner.receiver.settle()
 
     def _frame(self, data: bytes) -> bool:
         """Act on one frame; False if it is not acceptable."""
@@ -297,6 +303,10 @@ class LinkTransport:
         if link.node_id is not None and self._links.get(link.node_id) is link:
             del self._links[link.node_id]
             self.receiver.disconnected(link.node_id)
+
+    def metrics(self) -> dict[str, float]:
+        """Return counters and gauges by name."""
+        return {"links": len(self._links), "links_refused": self.refused}
 
     # ---- messages
 
