@@ -5,8 +5,8 @@
 Kills (all five at once while they write snapshots, too), pauses, partitions, one-way cuts, loss, full and failing
 disks, one after the other, while clients put, swap, count, append and read. Each key's history must be linearizable,
 every acknowledged append must be in the state of every voter at the end, and all voters must agree. The figures are
-written to `benchmarks/results/faults.json`; the exit code is 1 if anything was lost or violated, or a recovery took more
-than a minute. Partitions and full disks need root, iproute2 and nftables.
+written to `benchmarks/results/faults.json`; the exit code is 1 if anything was lost or violated, or a recovery took
+more than a minute. Partitions and full disks need root, iproute2 and nftables.
 """
 
 from __future__ import annotations
