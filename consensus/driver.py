@@ -105,7 +105,8 @@ class Driver:
         self._timer_at = 0.0
         self._told: tuple[str | None, int, bool] | None = None
         self._ready_at = None if settings.peers else 0
-        self._counts = {"entries": 0, "commands": 0, "overloaded": 0, "unknown": 0, "elections": 0}
+        self._stamped_term = 0
+        self._counts = {"entries": 0, "commands": 0, "overloaded": 0, "unknown": 0, "elections": 0, "divergences": 0}
         self._digests = DigestCheck(settings.node_id, len(settings.peers) + 1)
         self.raft, self.snapshots = self._load(storage, chance, spawn)
 
@@ -240,6 +241,10 @@ class Driver:
             "snapshots_installed": self.snapshots.installed,
         }
 
+    def digests(self) -> dict[int, str]:
+        """Return the digests of this voter's state at recent indices that all voters compare, in hexadecimal."""
+        return self._digests.own()
+
     # ---- what the network says
 
     def connected(self, node_id: str) -> None:
@@ -250,6 +255,7 @@ class Driver:
     def disconnected(self, node_id: str) -> None:
         """A link to a voter is down."""
         self._guard(lambda: self.raft.disconnected(node_id))
+        self.kick()
 
     def receive(self, node_id: str, message: m.Message) -> None:
         """Act on a message of another voter."""
@@ -257,7 +263,14 @@ class Driver:
             self._guard(lambda: self._compare(node_id, message.index, message.digest))
         else:
             self._guard(lambda: self.raft.receive(node_id, message))
+            if isinstance(message, m.Appended) and self.raft.is_leader and not self.raft.can_commit():
+                return  # nothing to do yet: most answers only tell what a majority has answered already
         self.kick()
+
+    def settle(self) -> None:
+        """Do now what was to be done after the loop's next look at its sockets: a link has no more messages."""
+        if self._kicked:
+            self._kicked_turn()
 
     # ---- turning
 
@@ -268,8 +281,9 @@ class Driver:
             self._scheduler.call_soon(self._kicked_turn)
 
     def _kicked_turn(self) -> None:
-        self._kicked = False
-        self._guard(self._turn)
+        if self._kicked:
+            self._kicked = False
+            self._guard(self._turn)
 
     def _timed_turn(self) -> None:
         self._timer = None
@@ -279,6 +293,7 @@ class Driver:
         raft = self.raft
         self._launch()
         self._confirm()
+        raft.flush()  # before applying: the leader waits for the answer, nobody waits for a follower's state
         raft.tick()
         raft.flush()
         self._tell_role()
@@ -342,12 +357,25 @@ class Driver:
         return None
 
     def _launch(self) -> None:
+        if self._pending and self.raft.is_leader:
+            self._see_stamps()
         while self._pending and self._inflight < self.settings.inflight and self.raft.is_leader:
             batch = self._next_batch()
             commands = [c for request in batch for c in request.commands]
             self._inflight += 1
             entry = encode_entry(self._stamp.next_ms(), commands)
             self.raft.propose(entry, lambda outcomes, batch=batch: self._committed(batch, outcomes))  # type: ignore[misc]
+
+    def _see_stamps(self) -> None:
+        """Take note, once a leadership, of the times of entries that are in the log but not applied yet."""
+        raft = self.raft
+        if self._stamped_term == raft.term:
+            return
+        self._stamped_term = raft.term
+        for index in range(raft.applied_index + 1, raft.journal.last_index + 1):
+            stamped = raft.stamp_at(index)
+            if stamped is not None:
+                self._stamp.seen(stamped)
 
     def _next_batch(self) -> list[_Request]:
         batch: list[_Request] = []
@@ -442,6 +470,7 @@ class Driver:
 
     def _compare(self, node_id: str, index: int, digest: bytes) -> None:
         wrong, others = self._digests.note(node_id, index, digest)
+        self._counts["divergences"] += len(others)
         if others and self.on_divergence is not None:
             self._scheduler.call_soon(self.on_divergence, index)
         if wrong:

@@ -52,6 +52,7 @@ class Journal:
         self._synced = 0  # bytes of the last segment known to be on disk
         self.syncs = 0
         self.total_bytes = 0  # of records ever added, for the snapshot trigger
+        storage.sync_names()  # a process may have ended between a rename and its sync: what is read must also last
         self.term, self.vote = self._read_vote()
         self._load()
         if self._entries[-1][2] > self.term:
@@ -101,10 +102,11 @@ class Journal:
 
     def slice(self, start: int, max_bytes: int, max_entries: int = 4096) -> list[Entry]:
         """Return entries from index start on, until their data exceed max_bytes; at least one if there is one."""
-        at = start - self._entries[0][1]
+        first = start - self._entries[0][1]
         found: list[Entry] = []
         size = 0
-        for entry in self._entries[at : at + max_entries]:
+        for at in range(first, min(first + max_entries, len(self._entries))):  # a slice would copy all that follow
+            entry = self._entries[at]
             if found and size + len(entry[0]) > max_bytes:
                 break
             found.append(entry)
@@ -117,8 +119,7 @@ class Journal:
         """Make term and vote durable before anything that tells of them may be sent."""
         if (term, vote) == (self.term, self.vote):
             return
-        body = msgspec.msgpack.encode([term, vote])
-        replace_whole(self._storage, _VOTE, struct.pack("<I", zlib.crc32(body)) + body)
+        write_vote(self._storage, term, vote)
         self.term, self.vote = term, vote
 
     def append(self, command: bytes, index: int, term: int) -> None:
@@ -161,10 +162,12 @@ class Journal:
         at = start - self.base_index
         if at <= 0:
             raise InvariantBroken(f"entries from {start} are covered by the snapshot and cannot be removed")
+        inside = at < len(self._offsets)  # whether the last segment that stays is to be cut inside
         while len(self._segments) > 1 and self._segments[-1].first >= start:
+            inside = inside and self._segments[-1].first != start
             self._drop_segment(self._segments.pop())
         segment = self._segments[-1]
-        segment.size = self._offsets[at] if at < len(self._offsets) and start >= segment.first else segment.size
+        segment.size = self._offsets[at] if inside else segment.size
         del self._entries[at:], self._offsets[at:]
         segment.file.truncate(segment.size)
         segment.file.sync()
@@ -266,9 +269,23 @@ class Journal:
                     "do not delete anything; replace this voter"
                 )
             file.truncate(at)
+        if last:
+            self._rewrite_tail(file, data, at, found)
         file.sync()  # what was read may have been in the page cache only
         self._segments.append(_Segment(first, file, at))
         self._written = self._synced = at
+
+    def _rewrite_tail(self, file: File, data: bytes, end: int, found: list[tuple[Entry, int]]) -> None:
+        """Write again what no record proves to be on disk: after a failed sync Linux shows it, but will not sync it."""
+        record = _parse(data, found[-1][1]) if end else None
+        if record is not None and record[1] < end:
+            file.write(record[1], data[record[1] : end])
+
+
+def write_vote(storage: Storage, term: int, vote: str | None) -> None:
+    """Write term and vote, durably."""
+    body = msgspec.msgpack.encode([term, vote])
+    replace_whole(storage, _VOTE, struct.pack("<I", zlib.crc32(body)) + body)
 
 
 def _segment_name(first: int) -> str:

@@ -106,7 +106,12 @@ class MemoryReplica:
             "commit_index": self._index,
             "applied_index": self._index,
             "snapshots": self._snapshots,
+            "divergences": 0,
         }
+
+    def digests(self) -> dict[int, str]:
+        """Return the digest of the state at the last index."""
+        return {self._index: self.machine.digest().hex()}
 
     def _commit(self, commands: Sequence[bytes]) -> Sequence[object]:
         if self._leader_id != self._node_id:

@@ -5,7 +5,11 @@ Every payload names models and data by SHA-256 and the rules by version; a worke
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]  # of what is summed up in a config's totals
 
 
 class Schema(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -33,9 +37,9 @@ class ShardRef(Schema, frozen=True):
     """A stored shard of whole games."""
 
     sha256: str
-    size_bytes: int
-    games: int
-    positions: int
+    size_bytes: Count
+    games: Count
+    positions: Count
 
 
 class SelfplayPayload(Schema, frozen=True):
@@ -63,9 +67,9 @@ class SelfplayPayload(Schema, frozen=True):
 class SelfplayResult(Schema, frozen=True):
     """What was played."""
 
-    games: int
+    games: Count
     plies: int
-    positions: int
+    positions: Count
     seconds_milli: int
     shards: tuple[ShardRef, ...]
     wins: tuple[int, ...]  # by seat
@@ -96,7 +100,7 @@ class TrainResult(Schema, frozen=True):
     """The model that came out."""
 
     model: str
-    size_bytes: int
+    size_bytes: Count
     steps: int
     samples: int
     loss_milli: int
@@ -197,11 +201,12 @@ class ExportResult(Schema, frozen=True):
 
 
 class VerifyPayload(Schema, frozen=True):
-    """Re-play a shard, or re-evaluate a model on known positions."""
+    """Replay the games of a shard or of a match's records, or check that a model can be used; name one of them."""
 
     shard: str = ""
     model: str = ""
     rules_version: str = ""
+    record: str = ""
 
 
 class VerifyResult(Schema, frozen=True):
@@ -210,6 +215,8 @@ class VerifyResult(Schema, frozen=True):
     ok: bool
     games: int = 0
     detail: str = ""
+    outcomes: tuple[tuple[int, ...], ...] = ()  # ranks by seat of each game, in order
+    plies: tuple[int, ...] = ()  # of each game
 
 
 class BenchmarkPayload(Schema, frozen=True):

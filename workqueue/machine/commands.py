@@ -2,40 +2,45 @@
 
 A log entry is msgpack `[version, now_ms, [request, ...]]`; a request is `[client, request_id, actor, command]`. The
 pair (client, request_id) is the key of exactly-once: a repeated request gets the first outcome again.
-Fields may be added at the end with a default; none is renamed or given another meaning within a version.
+Fields may be added at the end with a default; none is renamed or given another meaning within a version. A field that
+this version does not know is refused: replicas that leave it out would differ from those that know it.
 """
 
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
 import msgspec
 
 VERSION = 1
+# Numbers are bounded, so that no sum of them outgrows what a snapshot can hold (64 bits); as milliseconds 8,900 years.
+Int = Annotated[int, msgspec.Meta(ge=-(1 << 48), le=1 << 48)]
 
 
-class Value(msgspec.Struct, frozen=True, omit_defaults=True):
+class Value(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A part of a command."""
 
 
 class Requirements(Value, frozen=True):
     """What a job needs and reserves on a worker."""
 
-    cpus: int = 1
-    ram_mb: int = 0
-    vram_mb: int = 0
-    disk_mb: int = 0
+    cpus: Int = 1
+    ram_mb: Int = 0
+    vram_mb: Int = 0
+    disk_mb: Int = 0
     device: bool = False  # needs a device of its own: no second job of this sort runs on it
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()  # "worker:NAME" is a label of that worker alone
     build: str = ""  # the exact engine build, empty = any
+    avoid: tuple[str, ...] = ()  # workers that must not run it: a check is not done by whom it checks
 
 
 class RetryPolicy(Value, frozen=True):
     """When a failed attempt is tried again; only payload faults count towards `max_attempts`."""
 
-    max_attempts: int = 3
-    backoff_ms: int = 1_000
-    backoff_ms_max: int = 60_000
+    max_attempts: Int = 3
+    backoff_ms: Int = 1_000
+    backoff_ms_max: Int = 60_000
 
 
 class Condition(Value, frozen=True):
@@ -43,7 +48,7 @@ class Condition(Value, frozen=True):
 
     artifact_kind: str
     config: str
-    count: int
+    count: Int
 
 
 class JobSpec(Value, frozen=True):
@@ -53,50 +58,50 @@ class JobSpec(Value, frozen=True):
     kind: str
     payload: msgspec.Raw = msgspec.Raw(b"\x80")  # msgpack map, checked against the kind's schema
     config: str = ""  # "square8_2p"; empty for kinds that play nothing
-    priority: int = 50  # 0..100, higher first
+    priority: Int = 50  # 0..100, higher first
     requires: Requirements = Requirements()
     retry: RetryPolicy = RetryPolicy()
     unique: str = ""  # at most one live job has this key
     depends_on: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
     group: str = ""  # at most `group_limit` jobs of a group run at once
-    group_limit: int = 1
-    run_at_ms: int = 0  # scheduled until then; 0 = at once
-    wait_ms_max: int = 0  # fails as `expired` when not claimed within; 0 = waits for ever
-    lease_ms: int = 30_000  # an attempt lives this long after each renewal
-    total_ms_max: int = 0  # an attempt ends as timed out after this long; 0 = no limit
+    group_limit: Int = 1
+    run_at_ms: Int = 0  # scheduled until then; 0 = at once
+    wait_ms_max: Int = 0  # fails as `expired` when not claimed within; 0 = waits for ever
+    lease_ms: Int = 30_000  # an attempt lives this long after each renewal
+    total_ms_max: Int = 0  # an attempt ends as timed out after this long; 0 = no limit
     reserved: bool = False  # evaluation of candidates: has its own share, so that it cannot starve
 
 
 class Capability(Value, frozen=True):
     """What a worker measured about itself."""
 
-    cpus: int
-    ram_mb: int
-    disk_mb: int
-    devices: tuple[tuple[str, int], ...] = ()  # (name, vram_mb) of each accelerator
+    cpus: Int
+    ram_mb: Int
+    disk_mb: Int
+    devices: tuple[tuple[str, Int], ...] = ()  # (name, vram_mb) of each accelerator
     labels: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     build: str = ""
     rules_version: str = ""
-    rates: dict[str, int] = {}  # "games_s/square8_2p": games a second in thousandths, "evals_s/…" likewise
+    rates: dict[str, Int] = {}  # "games_s/square8_2p": games a second in thousandths, "evals_s/…" likewise
 
 
 class Free(Value, frozen=True):
     """What a worker has left for new jobs."""
 
-    cpus: int
-    ram_mb: int
-    disk_mb: int
-    vram_mb: tuple[int, ...] = ()  # of each device
-    devices: tuple[int, ...] = ()  # indices of devices that no job holds
+    cpus: Int
+    ram_mb: Int
+    disk_mb: Int
+    vram_mb: tuple[Int, ...] = ()  # of each device
+    devices: tuple[Int, ...] = ()  # indices of devices that no job holds
 
 
 class LeaseRenewal(Value, frozen=True):
     """Renews (job, attempt); progress is a msgpack map for people, cursor the place where a next attempt may resume."""
 
     job: str
-    attempt: int
+    attempt: Int
     progress: msgspec.Raw = msgspec.Raw(b"\xc0")
     cursor: msgspec.Raw = msgspec.Raw(b"\xc0")
 
@@ -105,7 +110,7 @@ class ArtifactRef(Value, frozen=True):
     """Bytes that a job produced and that voters already hold."""
 
     sha256: str
-    size_bytes: int
+    size_bytes: Int
     kind: str  # "shard", "weights", "checkpoint", "games", "log", "export"
 
 
@@ -113,7 +118,7 @@ class Completion(Value, frozen=True):
     """The end of an attempt that succeeded; `result` is the msgpack of the kind's result (`workqueue.schema`)."""
 
     job: str
-    attempt: int
+    attempt: Int
     result: msgspec.Raw = msgspec.Raw(b"\x80")
     artifacts: tuple[ArtifactRef, ...] = ()
 
@@ -126,7 +131,7 @@ class Fault(enum.StrEnum):
     INFRASTRUCTURE = "infrastructure"
 
 
-class Command(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
+class Command(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag=True, tag_field="type"):
     """A change of the state."""
 
 
@@ -145,7 +150,7 @@ class Claim(Command, frozen=True):
     worker: str
     boot: str
     free: Free
-    limit: int = 1
+    limit: Int = 1
     kinds: tuple[str, ...] = ()  # a narrower set than registered; empty = all of the worker's
 
 
@@ -169,7 +174,7 @@ class Fail(Command, frozen=True):
 
     worker: str
     job: str
-    attempt: int
+    attempt: Int
     cause: str  # a dotted constant: "runner.crashed", "engine.out_of_memory", …
     fault: Fault = Fault.PAYLOAD
     message: str = ""
@@ -182,7 +187,7 @@ class Release(Command, frozen=True):
 
     worker: str
     job: str
-    attempt: int
+    attempt: Int
     reason: str = ""
     cursor: msgspec.Raw = msgspec.Raw(b"\xc0")
 
@@ -223,9 +228,9 @@ class Tick(Command, frozen=True):
 
 
 class BeginTerm(Command, frozen=True):
-    """First command of a new leader: every lease gets one more full term before it may expire. Outcome: Changed."""
+    """First command of a new leader: leases and locks get one more full term before they expire. Outcome: Changed."""
 
-    term: int
+    term: Int
 
 
 class EndBoot(Command, frozen=True):
@@ -286,23 +291,23 @@ class Acquire(Command, frozen=True):
 
     name: str
     holder: str
-    ttl_ms: int
-    limit: int = 1
+    ttl_ms: Int
+    limit: Int = 1
 
 
 class RenewLock(Command, frozen=True):
     """Extend a place. Outcome: Locked or Refused(stale_token)."""
 
     name: str
-    token: int
-    ttl_ms: int
+    token: Int
+    ttl_ms: Int
 
 
 class Unlock(Command, frozen=True):
     """Give a place back. Outcome: Changed or Refused(stale_token)."""
 
     name: str
-    token: int
+    token: Int
 
 
 class BreakLock(Command, frozen=True):
@@ -341,7 +346,7 @@ class Revoke(Command, frozen=True):
 
     worker: str = ""
     model: str = ""
-    since_ms: int = 0
+    since_ms: Int = 0
     reason: str = ""
 
 
@@ -354,13 +359,13 @@ class Evidence(Value, frozen=True):
     rule: str  # "bootstrap", "sprt", "manual", "rollback", "regression"
     champion: str = ""  # the sha that the test was played against
     match_ids: tuple[str, ...] = ()
-    games: int = 0
-    wins: int = 0
-    draws: int = 0
-    losses: int = 0
-    llr_milli: int = 0
-    bound_milli: int = 0
-    floors: dict[str, tuple[int, int, int]] = {}  # baseline -> (points in thousandths, games, threshold in thousandths)
+    games: Int = 0
+    wins: Int = 0
+    draws: Int = 0
+    losses: Int = 0
+    llr_milli: Int = 0
+    bound_milli: Int = 0
+    floors: dict[str, tuple[Int, Int, Int]] = {}  # baseline -> (points in thousandths, games, threshold in thousandths)
     note: str = ""
 
 
@@ -414,7 +419,7 @@ class PutSettings(Command, frozen=True):
     """Set keys iff the settings have version `expected` (-1 = any). Outcome: SettingsSet or Refused."""
 
     values: dict[str, msgspec.Raw]
-    expected: int = -1
+    expected: Int = -1
     reason: str = ""
 
 
@@ -438,7 +443,7 @@ class RegisterKind(Command, frozen=True):
     name: str
     payload_schema: str = "{}"
     result_schema: str = "{}"
-    share: int = 0  # weight in the fair shares; 0 = the default of other kinds
+    share: Int = 0  # weight in the fair shares; 0 = the default of other kinds
 
 
 class PutToken(Command, frozen=True):
@@ -448,7 +453,7 @@ class PutToken(Command, frozen=True):
     role: str  # "admin", "worker", "read"
     hash: str
     label: str = ""
-    expires_ms: int = 0
+    expires_ms: Int = 0
 
 
 class RevokeToken(Command, frozen=True):
@@ -465,13 +470,14 @@ class SetAlert(Command, frozen=True):
     key: str  # what it is about: a worker, a config, a voter
     active: bool
     detail: str = ""
+    sent: bool = False  # somebody outside has been told of it
 
 
 class SilenceAlert(Command, frozen=True):
     """Keep an alert quiet until a time. Outcome: Changed."""
 
     name: str
-    until_ms: int
+    until_ms: Int
     reason: str = ""
 
 
@@ -486,7 +492,7 @@ AnyCommand = (
 )  # fmt: skip
 
 
-class Request(msgspec.Struct, frozen=True, array_like=True):
+class Request(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A command with the key of exactly-once and the person or program behind it."""
 
     client: str

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from config.errors import AppError
-from workqueue.machine.artifacts import add_reference, drop_reference, release_scheduled
+from workqueue.machine.artifacts import release_scheduled
 from workqueue.machine.commands import Archive, Cancel, Enqueue, Hold, JobSpec, Retry, Unhold
 from workqueue.machine.ledger import Ledger
 from workqueue.machine.outcomes import Changed, Code, Enqueued, Outcome, Refused
-from workqueue.machine.payloads import artifacts_of, read_payload, rules_of
+from workqueue.machine.payloads import read_payload, rules_of
 from workqueue.machine.state import Job
 from workqueue.machine.transitions import ENDED, Trigger
 from workqueue.machine.transitions import State as JobState
@@ -69,6 +69,8 @@ def _problem(ledger: Ledger, spec: JobSpec, uniques: set[str], seen: set[str]) -
     wrong = _invalid(spec)
     if wrong:
         return Refused(Code.INVALID, f"job {spec.id!r}: {wrong}")
+    if spec.id in ledger.dependents:
+        return Refused(Code.INVALID, f"job {spec.id!r} was archived and others still name it; choose another id")
     missing = [name for name in spec.depends_on if name not in ledger.jobs and name not in seen]
     if missing or spec.id in spec.depends_on:
         return Refused(Code.INVALID, f"job {spec.id!r} depends on {(missing or [spec.id])[0]!r}, which it cannot")
@@ -98,13 +100,10 @@ def _insert(ledger: Ledger, spec: JobSpec, payload: Schema | None) -> None:
         spec, state.order, JobState.SCHEDULED if waits else JobState.AVAILABLE, state.now_ms,
         available_ms=state.now_ms, due_ms=spec.run_at_ms, rules=rules_of(payload), actor=ledger.actor,
     )  # fmt: skip
-    for sha in artifacts_of(payload):
-        artifact = state.artifacts.get(sha)
-        if artifact is not None:
-            add_reference(artifact, f"job:{spec.id}")
+    ledger.need(payload)
     ledger.insert(job)
     if waits:
-        release_scheduled(ledger, spec.id)
+        release(ledger, job)
     if spec.kind == "train":
         totals = state.totals.get(spec.config)
         if totals is not None:
@@ -112,19 +111,31 @@ def _insert(ledger: Ledger, spec: JobSpec, payload: Schema | None) -> None:
 
 
 def ended(ledger: Ledger, job: Job) -> None:
-    """Do what the end of a job asks for: references go, dependents are looked at. The job's state is an ended one."""
+    """Do what the end of a job asks for: references go, dependents are looked at. The job's state is an ended one.
+
+    A dependent may end in turn; chains are as long as producers make them, so this does not recurse.
+    """
+    ends = [job]
+    for each in ends:
+        _end(ledger, each)
+        for name in sorted(ledger.dependents.get(each.spec.id, ())):
+            waiting = ledger.jobs.get(name)
+            if waiting is not None and release_scheduled(ledger, name) and waiting.state in ENDED:
+                ends.append(waiting)
+
+
+def _end(ledger: Ledger, job: Job) -> None:
     job.ended_ms = ledger.now_ms
-    reference = f"job:{job.spec.id}"
-    payload = read_payload(job.spec)
-    for sha in artifacts_of(payload if isinstance(payload, Schema) else None):
-        artifact = ledger.state.artifacts.get(sha)
-        if artifact is not None:
-            drop_reference(artifact, reference)
-    for name in sorted(ledger.dependents.pop(job.spec.id, ())):
-        waiting = ledger.jobs.get(name)
-        if waiting is not None and release_scheduled(ledger, name) and waiting.state in ENDED:
-            ended(ledger, waiting)
+    ledger.need(read_payload(job.spec), -1)
     ledger.emit(f"job.{job.state.value}", job.spec.id, kind=job.spec.kind, config=job.spec.config, reason=job.reason)
+
+
+def release(ledger: Ledger, job: Job) -> bool:
+    """Let a scheduled job go on, or end with what it depends on; returns whether it moved."""
+    moved = release_scheduled(ledger, job.spec.id)
+    if moved and job.state in ENDED:
+        ended(ledger, job)
+    return moved
 
 
 def _each(ledger: Ledger, names: tuple[str, ...], trigger: Trigger) -> list[Job] | Refused:
@@ -144,14 +155,16 @@ def cancel(ledger: Ledger, command: Cancel) -> Outcome:
     jobs = _each(ledger, command.jobs, Trigger.CANCEL)
     if isinstance(jobs, Refused):
         return jobs
+    stopped = [job for job in jobs if job.state is not JobState.RUNNING]
     for job in jobs:
         if job.state is JobState.RUNNING:
             job.cancelling = command.reason or "cancelled"
         else:
             job.reason = command.reason
             ledger.move(job, Trigger.CANCEL)
-            ended(ledger, job)
         ledger.record("cancel", job.spec.id, command.reason)
+    for job in stopped:  # when all are cancelled: the end of one must not make another of them fail
+        ended(ledger, job)
     return Changed(tuple(job.spec.id for job in jobs))
 
 
@@ -168,10 +181,18 @@ def retry(ledger: Ledger, command: Retry) -> Outcome:
         job.payload_faults = job.other_faults = 0
         job.cancelling = job.reason = ""
         job.due_ms = job.ended_ms = 0
+        _wait_anew(ledger, job)
+        payload = read_payload(job.spec)
+        ledger.need(payload)
         ledger.move(job, Trigger.RETRY)
-        release_scheduled(ledger, job.spec.id)
+        release(ledger, job)
         ledger.record("retry", job.spec.id, command.reason)
     return Changed(tuple(job.spec.id for job in jobs))
+
+
+def _wait_anew(ledger: Ledger, job: Job) -> None:
+    if job.spec.wait_ms_max:  # else it would expire at once for what was an operator's doing
+        job.enqueued_ms = ledger.now_ms
 
 
 def hold(ledger: Ledger, command: Hold) -> Outcome:
@@ -194,10 +215,15 @@ def unhold(ledger: Ledger, command: Unhold) -> Outcome:
         return jobs
     for job in jobs:
         job.reason = ""
+        _wait_anew(ledger, job)
         ledger.move(job, Trigger.UNHOLD)
-        release_scheduled(ledger, job.spec.id)
+        release(ledger, job)
         ledger.record("unhold", job.spec.id, command.reason)
     return Changed(tuple(job.spec.id for job in jobs))
+
+
+def _is_needed(ledger: Ledger, name: str) -> bool:
+    return any(ledger.jobs[each].state not in ENDED for each in ledger.dependents.get(name, ()))
 
 
 def archive(ledger: Ledger, command: Archive) -> Outcome:
@@ -205,7 +231,7 @@ def archive(ledger: Ledger, command: Archive) -> Outcome:
     gone = []
     for name in dict.fromkeys(command.jobs):
         job = ledger.jobs.get(name)
-        if job is not None and job.state in ENDED and not ledger.dependents.get(name):
+        if job is not None and job.state in ENDED and not _is_needed(ledger, name):
             ledger.forget(job)
             gone.append(name)
     return Changed(tuple(gone))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 
+from workqueue.machine import reservations
 from workqueue.machine.artifacts import release_scheduled
 from workqueue.machine.commands import (
     BeginTerm,
@@ -40,12 +41,16 @@ from workqueue.machine.outcomes import (
 from workqueue.machine.payloads import read_payload, read_result
 from workqueue.machine.scheduling import (
     BucketKey,
+    ability,
     charge,
     choose,
     device_for,
-    misfit,
+    lack,
+    offers_of,
     reserve,
     share_of,
+    unable,
+    unwanted,
     weight_of,
 )
 from workqueue.machine.state import NIL, Cause, Job, Worker
@@ -76,18 +81,21 @@ def claim(ledger: Ledger, command: Claim) -> Outcome:
     if worker.drain:
         return Empty(5_000)
     leases: list[Lease] = []
+    able = ability(worker.capability, command.kinds)
     free = command.free
+
+    def open_now(key: BucketKey) -> bool:
+        need = key.requires
+        named = (need.avoid or need.labels) and unwanted(need, worker.id)
+        return not (named or lack(need, free, 0) or ledger.ready.full(key) or halted(ledger, key))
+
     while len(leases) < min(command.limit, CLAIM_MAX):
-        fitting = [
-            key
-            for key in ledger.ready
-            if not misfit(key, worker.capability, free, command.kinds)
-            and not ledger.ready.full(key)
-            and not halted(ledger, key)
-        ]
-        if not fitting:
+        kept = reservations.only(ledger, worker.id)
+        offers = offers_of([] if unable(kept, able) else [kept]) if kept else ledger.ready.offers(able)
+        chosen = choose(ledger.state, ledger.ready, ledger.jobs, offers, open_now)
+        if chosen is None:
             break
-        key, name = choose(ledger.state, ledger.ready, ledger.jobs, fitting)
+        key, name = chosen
         job = ledger.jobs[name]
         device = device_for(key.requires, free) if key.requires.device or key.requires.vram_mb else -1
         free = reserve(key.requires, free, device)
@@ -97,8 +105,7 @@ def claim(ledger: Ledger, command: Claim) -> Outcome:
 
 def _grant(ledger: Ledger, job: Job, worker: Worker, device: int) -> Lease:
     share, config = share_of(job), job.spec.config
-    open_weights = {kind.name: kind.share for kind in ledger.state.kinds.values()}
-    charge(ledger.state, "share", share, weight_of(share, ledger.settings, open_weights))
+    charge(ledger.state, "share", share, weight_of(share, ledger.settings, ledger.state.kinds))
     charge(ledger.state, f"config:{share}", config, 1)
     job.attempt += 1
     job.worker, job.boot, job.device = worker.id, worker.boot, device
@@ -114,11 +121,13 @@ def _grant(ledger: Ledger, job: Job, worker: Worker, device: int) -> Lease:
     )  # fmt: skip
 
 
-def _held(ledger: Ledger, name: str, attempt: int) -> Job | Refused:
+def _held(ledger: Ledger, name: str, attempt: int, worker: str) -> Job | Refused:
     job = ledger.jobs.get(name)
     if job is None or job.state is not JobState.RUNNING or job.attempt != attempt:
         now = f"attempt {job.attempt}, {job.state.value}" if job else "forgotten"
         return Refused(Code.STALE_ATTEMPT, f"attempt {attempt} of job {name} has no lease any more", current=now)
+    if job.worker != worker:
+        return Refused(Code.STALE_ATTEMPT, f"job {name} is run by {job.worker}", current=job.worker)
     return job
 
 
@@ -130,8 +139,8 @@ def renew(ledger: Ledger, command: Renew) -> Outcome:
         worker.seen_ms = ledger.now_ms
     states = []
     for lease in command.leases:
-        job = _held(ledger, lease.job, lease.attempt)
-        if isinstance(job, Refused) or job.worker != command.worker:
+        job = _held(ledger, lease.job, lease.attempt, command.worker)
+        if isinstance(job, Refused):
             states.append(LeaseState(lease.job, lease.attempt, "lost"))
             continue
         if not is_nil(lease.progress):
@@ -154,11 +163,9 @@ def _complete(ledger: Ledger, worker_id: str, item: Completion) -> Settled | Ref
     known = ledger.jobs.get(item.job)
     if known is not None and known.state is JobState.COMPLETED and known.attempt == item.attempt:
         return Settled(item.job, known.state.value)  # the same completion once more
-    job = _held(ledger, item.job, item.attempt)
+    job = _held(ledger, item.job, item.attempt, worker_id)
     if isinstance(job, Refused):
         return job
-    if job.worker != worker_id:
-        return Refused(Code.STALE_ATTEMPT, f"job {item.job} is run by {job.worker}", current=job.worker)
     missing = [ref.sha256 for ref in item.artifacts if ref.sha256 not in ledger.state.artifacts]
     if missing:
         return Refused(Code.ARTIFACT_MISSING, f"artifact {missing[0]} is not stored; upload it first", 500)
@@ -179,7 +186,7 @@ def _complete(ledger: Ledger, worker_id: str, item: Completion) -> Settled | Ref
 
 def fail(ledger: Ledger, command: Fail) -> Outcome:
     """Handle Fail."""
-    job = _held(ledger, command.job, command.attempt)
+    job = _held(ledger, command.job, command.attempt, command.worker)
     if isinstance(job, Refused):
         return job
     if not is_nil(command.cursor):
@@ -237,7 +244,7 @@ def _make_available(ledger: Ledger, job: Job) -> None:
 
 def release(ledger: Ledger, command: Release) -> Outcome:
     """Handle Release."""
-    job = _held(ledger, command.job, command.attempt)
+    job = _held(ledger, command.job, command.attempt, command.worker)
     if isinstance(job, Refused):
         return job
     if not is_nil(command.cursor):
@@ -262,18 +269,26 @@ def give_back(ledger: Ledger, job: Job, reason: str) -> None:
 
 
 def tick(ledger: Ledger) -> Outcome:
-    """Handle Tick: look at everything that is due."""
+    """Handle Tick: look at everything that is due.
+
+    The heap also holds moments that are no longer true, others on a replica that was restored; so what is due is looked
+    at in the order of arrival, not of the heap.
+    """
     touched: set[str] = set()
     while ledger.due and ledger.due[0][0] <= ledger.now_ms:
-        _, order, name = heapq.heappop(ledger.due)
-        if order == 0:
-            if _expire_lock(ledger, name):
+        due: set[tuple[int, str]] = set()
+        while ledger.due and ledger.due[0][0] <= ledger.now_ms:
+            due.add(heapq.heappop(ledger.due)[1:])
+        for order, name in sorted(due):
+            if _expire_lock(ledger, name) if order == 0 else _look_at_job(ledger, order, name):
                 touched.add(name)
-            continue
-        job = ledger.jobs.get(name)
-        if job is not None and job.order == order and _look(ledger, job):
-            touched.add(name)
+    reservations.look(ledger)
     return Changed(tuple(sorted(touched)))
+
+
+def _look_at_job(ledger: Ledger, order: int, name: str) -> bool:
+    job = ledger.jobs.get(name)
+    return job is not None and job.order == order and _look(ledger, job)
 
 
 def _look(ledger: Ledger, job: Job) -> bool:
@@ -304,13 +319,10 @@ def _look_at_lease(ledger: Ledger, job: Job) -> bool:
         end_attempt(ledger, job, "lease.expired", Fault.INFRASTRUCTURE)
         return True
     limit = job.spec.total_ms_max
-    until = job.lease_until_ms
-    if limit:
-        if job.started_ms + limit <= ledger.now_ms:
-            end_attempt(ledger, job, "attempt.timed_out", Fault.PAYLOAD, f"ran longer than {limit} ms")
-            return True
-        until = min(until, job.started_ms + limit)
-    ledger.wake_at(until, job.order, job.spec.id)
+    if limit and job.started_ms + limit <= ledger.now_ms:
+        end_attempt(ledger, job, "attempt.timed_out", Fault.PAYLOAD, f"ran longer than {limit} ms")
+        return True
+    ledger.watch(job)
     return False
 
 
@@ -347,6 +359,9 @@ def begin_term(ledger: Ledger, command: BeginTerm) -> Outcome:
         for name in names:
             job = ledger.jobs[name]
             job.lease_until_ms = max(job.lease_until_ms, ledger.now_ms + job.spec.lease_ms)
+    for lock in ledger.state.locks.values():
+        for place in lock.places:
+            place.expires_ms = max(place.expires_ms, ledger.now_ms + place.ttl_ms)
     ledger.emit("leader.changed", str(command.term), term=command.term)
     return Changed()
 

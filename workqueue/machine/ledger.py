@@ -13,10 +13,12 @@ import msgspec
 
 from config.loop import LoopSettings
 from workqueue.machine.outcomes import Code, Refused
+from workqueue.machine.payloads import artifacts_of, read_payload
 from workqueue.machine.scheduling import Ready
 from workqueue.machine.state import NIL, AuditEntry, Event, Job, Match, State, Worker
 from workqueue.machine.transitions import ENDED, TABLE, Trigger
 from workqueue.machine.transitions import State as JobState
+from workqueue.schema import Schema
 
 EVENTS_MAX = 5_000
 AUDIT_MAX = 10_000
@@ -38,11 +40,12 @@ class Ledger:
     def _clear(self) -> None:
         self.ready = Ready()
         self.due: list[tuple[int, int, str]] = []  # (moment, order, job or lock) that Tick must look at
-        self.dependents: dict[str, set[str]] = defaultdict(set)
+        self.dependents: dict[str, set[str]] = defaultdict(set)  # job -> all jobs that name it
         self.conditional: set[str] = set()
         self.unique: dict[str, str] = {}
         self.running: dict[str, set[str]] = defaultdict(set)  # worker -> jobs
         self.counts: dict[tuple[str, str, str], int] = defaultdict(int)  # (state, kind, config)
+        self.needed: dict[str, int] = defaultdict(int)  # artifact -> live jobs whose payloads name it
         self.artifact_counts: dict[tuple[str, str], int] = defaultdict(int)  # (kind, config)
         self.live = 0  # jobs that have not ended
 
@@ -56,6 +59,12 @@ class Ledger:
     def wake_at(self, moment_ms: int, order: int, name: str) -> None:
         """Have Tick look at a job (by its order) or a lock (order 0) then."""
         heapq.heappush(self.due, (moment_ms, order, name))
+
+    def watch(self, job: Job) -> None:
+        """Have Tick look at a running job when its lease or its whole time is over, whichever comes first."""
+        limit = job.spec.total_ms_max
+        until = min(job.lease_until_ms, job.started_ms + limit) if limit else job.lease_until_ms
+        self.wake_at(until, job.order, job.spec.id)
 
     # ---- words about what happens
 
@@ -92,12 +101,21 @@ class Ledger:
     def insert(self, job: Job) -> None:
         """Take a new job in."""
         self.jobs[job.spec.id] = job
+        self._depend(job)
         self._enter(job)
+
+    def _depend(self, job: Job) -> None:
+        for name in job.spec.depends_on:
+            self.dependents[name].add(job.spec.id)
 
     def forget(self, job: Job) -> None:
         """Drop an ended job."""
         self._leave(job)
         del self.jobs[job.spec.id]
+        for name in set(job.spec.depends_on):
+            self.dependents[name].discard(job.spec.id)
+            if not self.dependents[name]:
+                del self.dependents[name]
 
     def _leave(self, job: Job) -> None:
         spec = job.spec
@@ -131,13 +149,19 @@ class Ledger:
                 self.running[job.worker].add(spec.id)
                 if spec.group:
                     self.ready.group_running[spec.group] += 1
-                self.wake_at(job.lease_until_ms, job.order, spec.id)
+                self.watch(job)
             case JobState.SCHEDULED:
-                self._wait(job)
+                self.wake_at(max(job.due_ms, self.now_ms), job.order, spec.id)
+                if spec.conditions:
+                    self.conditional.add(spec.id)
             case JobState.RETRYABLE:
                 self.wake_at(job.due_ms, job.order, spec.id)
             case _:
                 pass
+        self._enter_life(job)
+
+    def _enter_life(self, job: Job) -> None:
+        spec = job.spec
         if job.state in ENDED:
             if spec.unique and self.unique.get(spec.unique) == spec.id:
                 del self.unique[spec.unique]
@@ -148,13 +172,12 @@ class Ledger:
             if spec.wait_ms_max and job.state in {JobState.AVAILABLE, JobState.SCHEDULED}:
                 self.wake_at(job.enqueued_ms + spec.wait_ms_max, job.order, spec.id)
 
-    def _wait(self, job: Job) -> None:
-        self.wake_at(max(job.due_ms, self.now_ms), job.order, job.spec.id)
-        for name in job.spec.depends_on:
-            if name in self.jobs and self.jobs[name].state not in ENDED:
-                self.dependents[name].add(job.spec.id)
-        if job.spec.conditions:
-            self.conditional.add(job.spec.id)
+    def need(self, payload: Schema | Refused | None, change: int = 1) -> None:
+        """Say that a live job needs the artifacts in its payload, or (change -1) that it needs them no more."""
+        for sha in artifacts_of(payload if isinstance(payload, Schema) else None):
+            self.needed[sha] += change
+            if not self.needed[sha]:
+                del self.needed[sha]
 
     def count(self, state: JobState, *, kind: str = "", config: str = "") -> int:
         """Return how many jobs are in a state."""
@@ -185,11 +208,15 @@ class Ledger:
         self._clear()
         self.match_ids = {match.id: k for k, match in enumerate(self.matches)}
         for job in sorted(self.jobs.values(), key=lambda job: job.order):
+            self._depend(job)
             self._enter(job)
+            if job.state not in ENDED:
+                self.need(read_payload(job.spec))
         for lock in self.state.locks.values():
             for place in lock.places:
                 self.wake_at(place.expires_ms, 0, lock.name)
         for artifact in self.state.artifacts.values():
+            artifact.refs = tuple(ref for ref in artifact.refs if not ref.startswith("job:"))  # in older snapshots
             if not artifact.revoked:
                 self.artifact_counts[artifact.kind, artifact.config] += 1
         self.claimable_version += 1

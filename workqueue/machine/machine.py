@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from workqueue.machine import artifacts, jobs, leases, models, queries, settings, snapshot, workers
+from workqueue.machine import artifacts, jobs, leases, models, nesting, queries, settings, snapshot, workers
 from workqueue.machine import commands as c
 from workqueue.machine.ledger import Ledger
 from workqueue.machine.outcomes import AnyOutcome, Code, Empty, Outcome, Refused
@@ -25,7 +25,7 @@ ENTRY_BYTES_MAX = 64 << 20
 CLOCK_JUMP_MS_MAX = 10 * 365 * 86_400_000
 
 _entry = msgspec.msgpack.Decoder(tuple[int, int, list[c.Request]])
-_loose = msgspec.msgpack.Decoder(tuple[int, int, list[msgspec.Raw]])
+_int = msgspec.msgpack.Decoder(int)
 _request = msgspec.msgpack.Decoder(c.Request)
 _outcome = msgspec.msgpack.Decoder(AnyOutcome)
 _encode = msgspec.msgpack.Encoder().encode
@@ -70,6 +70,7 @@ HANDLERS: dict[type[c.Command], Callable[[Ledger, Any], Outcome]] = {
     c.SetAlert: settings.set_alert,
     c.SilenceAlert: settings.silence_alert,
 }
+_DEEP = Refused(Code.MALFORMED, "the request is nested too deep; keep it below 64 levels")
 # Harmless to repeat, or without effect: not worth a place among the remembered answers.
 FORGETTABLE = (c.Renew, c.Tick)
 
@@ -103,18 +104,21 @@ class Machine:
     def _apply_loosely(self, entry: bytes) -> list[Outcome]:
         """One request that cannot be read must not take the others of its batch with it."""
         try:
-            version, now_ms, raws = _loose.decode(entry)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            head, time, *raws = nesting.split(entry)
+            version, now_ms = _int.decode(head), _int.decode(time)
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, IndexError):
             return [Refused(Code.MALFORMED, "the entry is not [version, now_ms, [request, …]]")]
         if version != c.VERSION:
             return [_wrong_version(version) for _ in raws]
         self._advance(now_ms)
         return [self._read_and_answer(raw) for raw in raws]
 
-    def _read_and_answer(self, raw: msgspec.Raw) -> Outcome:
+    def _read_and_answer(self, raw: bytes) -> Outcome:
+        if nesting.is_deep(raw, nesting.REQUEST_DEPTH_MAX):
+            return _DEEP
         try:
             request = _request.decode(raw)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return Refused(Code.MALFORMED, f"the request cannot be read: {error}")
         return self._answer(request)
 
@@ -124,11 +128,13 @@ class Machine:
             state.now_ms = now_ms
 
     def _answer(self, request: c.Request) -> Outcome:
+        command = request.command
+        if nesting.keeps_deep(command):
+            return _DEEP
         key = (request.client, request.request_id)
         known = self._answers.get(key)
         if known is not None:
             return known
-        command = request.command
         self.ledger.actor = request.actor
         outcome = HANDLERS[type(command)](self.ledger, command)
         if not isinstance(command, FORGETTABLE) and not isinstance(outcome, Empty):
@@ -179,10 +185,11 @@ class Machine:
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state; raises ValueError for what is not a snapshot of a version that this code knows."""
-        self.ledger, answers = snapshot.read(chunks)
+        ledger, answers = snapshot.read(chunks)
         self._answers = OrderedDict(
             ((answer.client, answer.request_id), _outcome.decode(answer.outcome)) for answer in answers
         )
+        self.ledger = ledger
 
 
 def _raw(outcome: Outcome) -> msgspec.Raw:

@@ -114,8 +114,9 @@ def rollback(ledger: Ledger, command: Rollback) -> Outcome:
     if not target:
         return Refused(Code.NOT_FOUND, f"{command.alias} has no earlier model to go back to")
     moved = _move(ledger, command.alias, target, command.evidence, command.reason)
-    model = ledger.state.models[now]
-    model.status, model.reason = "rejected", f"rolled back: {command.reason}"
+    model = models[now]
+    if model.status != CHAMPION:  # another alias than the champion's may go back while it names the champion
+        model.status, model.reason = "rejected", f"rolled back: {command.reason}"
     ledger.emit("model.rolled_back", now, alias=command.alias, to=target, reason=command.reason)
     return moved
 

@@ -18,8 +18,12 @@ from workqueue.schema import (
     TournamentPayload,
     TrainPayload,
     TrainResult,
+    VerifyPayload,
     config_key,
 )
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+PLAYERS = range(2, 5)
 
 _payloads = {kind: msgspec.msgpack.Decoder(payload) for kind, (payload, _) in KINDS.items()}
 _results = {kind: msgspec.msgpack.Decoder(result) for kind, (_, result) in KINDS.items()}
@@ -32,10 +36,15 @@ def read_payload(spec: JobSpec) -> Schema | Refused | None:
         return None
     try:
         payload = decoder.decode(spec.payload)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         return Refused(Code.INVALID, f"the payload of job {spec.id} is not one of kind {spec.kind}: {error}")
+    players = getattr(payload, "players", None)
+    if players is None:
+        return payload
+    if players not in PLAYERS:
+        return Refused(Code.INVALID, f"job {spec.id} is for {players} players; a game has 2 to 4")
     board = getattr(payload, "board", "")
-    if board and spec.config != config_key(board, getattr(payload, "players", 0)):
+    if spec.config != config_key(board, players):
         return Refused(Code.INVALID, f"job {spec.id} names config {spec.config!r} but its payload plays {board}")
     return payload
 
@@ -58,6 +67,8 @@ def artifacts_of(payload: Schema | None) -> tuple[str, ...]:
             return (payload.candidate.model,) if payload.candidate.model else ()
         case EvaluatePayload():
             return tuple(player.model for player in (payload.candidate, payload.champion) if player.model)
+        case VerifyPayload():
+            return tuple(sha for sha in (payload.shard, payload.record, payload.model) if sha)
         case _:
             return ()
 
@@ -69,7 +80,7 @@ def read_result(job: Job, completion: Completion) -> Schema | Refused | None:
         return None
     try:
         result = decoder.decode(completion.result)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         return _invalid(f"the result of job {job.spec.id} is not one of kind {job.spec.kind}: {error}")
     payload = _payloads[job.spec.kind].decode(job.spec.payload)
     wrong = _mismatch(payload, result, {ref.sha256 for ref in completion.artifacts})
@@ -105,6 +116,8 @@ def _selfplay(payload: SelfplayPayload, result: SelfplayResult, stored: set[str]
         return f"it was played by {result.player_key}, not {payload.player.key}"
     if sum(shard.games for shard in result.shards) != result.games:
         return "its shards do not hold as many games as it claims"
+    if len({shard.sha256 for shard in result.shards}) != len(result.shards):
+        return "a shard is in it twice"
     missing = [shard.sha256 for shard in result.shards if shard.sha256 not in stored]
     return f"shard {missing[0]} is not among the stored artifacts" if missing else ""
 

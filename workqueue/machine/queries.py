@@ -23,6 +23,8 @@ PAGE = 100
 PAGE_MAX = 10_000
 DAY_MS = 86_400_000
 STATUS_RUNNING_MAX = 200
+INT_MAX = (1 << 63) - 1
+_plain = msgspec.msgpack.Decoder(ext_hook=lambda _code, _data: None).decode
 
 
 def answer(ledger: Ledger, name: str, args: dict[str, object]) -> object:
@@ -37,11 +39,21 @@ def answer(ledger: Ledger, name: str, args: dict[str, object]) -> object:
 
 
 def plain(raw: msgspec.Raw) -> object:
-    """Return msgpack as plain values; bytes that are not msgpack as None."""
+    """Return msgpack as values that JSON can show; bytes that are not msgpack as None."""
     try:
-        return msgspec.msgpack.decode(raw)
-    except msgspec.MsgspecError:
+        return _shown(_plain(raw))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
+
+
+def _shown(value: object) -> object:
+    match value:
+        case dict():
+            return {name if isinstance(name, str | int) else str(name): _shown(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_shown(each) for each in value]
+        case _:
+            return value
 
 
 def _page(limit: object, offset: object) -> tuple[int, int]:
@@ -137,7 +149,10 @@ def obstacle(ledger: Ledger, job: Job, worker: Worker) -> str:
         return f"the worker is quarantined: {worker.reason}"
     if worker.drain:
         return "the worker is draining"
-    return misfit(_key(job), worker.capability, free_of(ledger, worker), ())
+    kept = ledger.state.reservations.get(worker.id, "")
+    if kept in ledger.ready.keys and ledger.ready.keys[kept] != _key(job):
+        return f"the worker is kept free for job {kept}, which has waited long"
+    return misfit(_key(job), worker.id, worker.capability, free_of(ledger, worker), ())
 
 
 def explain(ledger: Ledger, job: str = "", worker: str = "") -> v.Explanation | Refused:
@@ -330,9 +345,11 @@ def matches(
 # ---- artifacts
 
 
-def _artifact_view(a: Artifact) -> v.ArtifactView:
+def _artifact_view(ledger: Ledger, a: Artifact) -> v.ArtifactView:
+    needed = ledger.needed.get(a.sha256)
+    refs = (*a.refs, f"jobs:{needed}") if needed else a.refs
     return v.ArtifactView(
-        a.sha256, a.size_bytes, a.kind, a.config, a.holders, a.refs, a.worker, a.model, a.at_ms, a.games, a.positions,
+        a.sha256, a.size_bytes, a.kind, a.config, a.holders, refs, a.worker, a.model, a.at_ms, a.games, a.positions,
         a.revoked,
     )  # fmt: skip
 
@@ -348,13 +365,13 @@ def artifacts(
         if (not kind or each.kind == kind) and (not config or each.config == config)
     ]
     found.sort(key=lambda each: each.order)
-    return tuple(_artifact_view(each) for each in found[offset : offset + limit])
+    return tuple(_artifact_view(ledger, each) for each in found[offset : offset + limit])
 
 
 def artifact(ledger: Ledger, sha256: str) -> v.ArtifactView | Refused:
     """Show an artifact."""
     found = ledger.state.artifacts.get(sha256)
-    return _artifact_view(found) if found else Refused(Code.NOT_FOUND, f"there is no artifact {sha256}")
+    return _artifact_view(ledger, found) if found else Refused(Code.NOT_FOUND, f"there is no artifact {sha256}")
 
 
 def shards(ledger: Ledger, config: str, limit: int = PAGE_MAX) -> tuple[v.Shard, ...]:
@@ -412,11 +429,11 @@ def kinds(ledger: Ledger) -> tuple[v.OpenKind, ...]:
     return tuple(ledger.state.kinds[name] for name in sorted(ledger.state.kinds))
 
 
-def alerts(ledger: Ledger) -> tuple[v.Alert, ...]:
-    """List alerts that are up and not silenced."""
+def alerts(ledger: Ledger, silenced: bool = False) -> tuple[v.Alert, ...]:  # noqa: FBT001, FBT002  named by callers
+    """List alerts that are up; those that were silenced only on demand."""
     silences = ledger.state.silences
     up = (ledger.state.alerts[name] for name in sorted(ledger.state.alerts))
-    return tuple(alert for alert in up if silences.get(alert.name, 0) <= ledger.now_ms)
+    return tuple(alert for alert in up if silenced or silences.get(alert.name, 0) <= ledger.now_ms)
 
 
 def _config_view(ledger: Ledger, config: str) -> v.ConfigView:
@@ -432,6 +449,14 @@ def _config_view(ledger: Ledger, config: str) -> v.ConfigView:
             live[kind] = live.get(kind, 0) + n
             if job_state == JobState.RUNNING.value:
                 running[kind] = running.get(kind, 0) + n
+    on_devices: dict[str, int] = {}
+    for key, n in ledger.ready.counts.items():
+        if key.config == config and (key.requires.device or key.requires.vram_mb):
+            on_devices[key.kind] = on_devices.get(key.kind, 0) + n
+    for held in ledger.running.values():
+        for spec in (ledger.jobs[name].spec for name in held if ledger.jobs[name].device >= 0):
+            if spec.config == config:
+                on_devices[spec.kind] = on_devices.get(spec.kind, 0) + 1
     candidates = sorted(
         (model for model in state.models.values() if model.config == config and model.status == "candidate"),
         key=lambda model: (model.created_ms, model.sha256),
@@ -459,6 +484,8 @@ def _config_view(ledger: Ledger, config: str) -> v.ConfigView:
         live=dict(sorted(live.items())),
         running=dict(sorted(running.items())),
         elo_milli=max((rating.elo_milli for rating in rated), default=0),
+        elo_games=max((rating.games for rating in rated), default=0),
+        on_devices=dict(sorted(on_devices.items())),
         halted=state.halts[halts[0]].reason or "halted" if halts else "",
     )
 
@@ -501,7 +528,7 @@ def status(ledger: Ledger) -> v.StatusView:
         halts=_halts(ledger),
         settings_version=state.settings_version,
         artifacts=len(state.artifacts),
-        artifact_bytes=sum(each.size_bytes for each in state.artifacts.values()),
+        artifact_bytes=min(INT_MAX, sum(each.size_bytes for each in state.artifacts.values())),
         oldest_available_ms=min(heads, default=0),
         last_seq=state.event_seq,
     )

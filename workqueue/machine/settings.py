@@ -20,6 +20,7 @@ from workqueue.machine.outcomes import Changed, Code, Outcome, Refused, Settings
 from workqueue.machine.state import Alert, HaltRecord, OpenKind, Token
 from workqueue.schema import KINDS
 
+SHARE_MAX = 1000
 ROLES = ("admin", "worker", "read")
 
 
@@ -81,8 +82,8 @@ def register_kind(ledger: Ledger, command: RegisterKind) -> Outcome:
     """Handle RegisterKind."""
     if not command.name or command.name in KINDS:
         return Refused(Code.INVALID, f"{command.name!r} is a built-in kind or no name at all; choose another")
-    if command.share < 0:
-        return Refused(Code.INVALID, "a share is not negative")
+    if not 0 <= command.share <= SHARE_MAX:
+        return Refused(Code.INVALID, f"a share is 0 to {SHARE_MAX}; all of the built-in kinds have 1000 together")
     ledger.state.kinds[command.name] = OpenKind(
         command.name, command.payload_schema, command.result_schema, command.share
     )
@@ -117,10 +118,14 @@ def set_alert(ledger: Ledger, command: SetAlert) -> Outcome:
     """Handle SetAlert."""
     name = f"{command.name}/{command.key}"
     alerts = ledger.state.alerts
-    if command.active == (name in alerts):
+    known = alerts.get(name)
+    if known is not None and command.active and command.sent and not known.sent:
+        known.sent = True
+        return Changed((name,))
+    if command.active == (known is not None):
         return Changed()
     if command.active:
-        alerts[name] = Alert(command.name, command.key, command.detail, ledger.now_ms)
+        alerts[name] = Alert(command.name, command.key, command.detail, ledger.now_ms, command.sent)
         ledger.emit("alert.raised", name, detail=command.detail)
     else:
         del alerts[name]

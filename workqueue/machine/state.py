@@ -86,6 +86,7 @@ class Place(Record):
     token: int
     holder: str
     expires_ms: int
+    ttl_ms: int = 0  # as last asked for
 
 
 class Lock(Record):
@@ -130,7 +131,7 @@ class Artifact(Record):
     kind: str
     config: str = ""
     holders: tuple[str, ...] = ()
-    refs: tuple[str, ...] = ()  # "model:…", "data:…", "match:…", "job:…", "manual"
+    refs: tuple[str, ...] = ()  # "model:…", "data:…", "match:…", "manual"
     worker: str = ""
     model: str = ""  # whose play a shard holds
     at_ms: int = 0
@@ -219,6 +220,7 @@ class Alert(Record):
     key: str
     detail: str
     since_ms: int
+    sent: bool = False  # the webhooks have it
 
 
 class AuditEntry(Record):
@@ -263,6 +265,8 @@ class State(Record):
     chain: bytes = b""  # digest of every outcome so far
     virtual: dict[str, int] = field(default_factory=dict)  # fair-share clocks by class and class/config
     virtual_now: dict[str, int] = field(default_factory=dict)
+    reservations: dict[str, str] = field(default_factory=dict)  # worker -> the job that it is kept free for
+    reservations_ms: int = 0  # when they were looked at last
     workers: dict[str, Worker] = field(default_factory=dict)
     locks: dict[str, Lock] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from consensus.errors import InvariantBroken, StorageCorrupt
 from consensus.journal import Journal
+from consensus.simulation.disk import SimulatedDisk
 from consensus.storage import DiskStorage
 
 FIRST = 2
@@ -155,3 +157,37 @@ def test_any_cut_leaves_a_prefix(
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
     left = entries(journal_of(folder))
     assert left == commands[: len(left)]
+
+
+@pytest.mark.parametrize("start", [10, 11, 12, 13, 14, 15, 16])
+def test_truncation_around_segment_borders_keeps_what_precedes(folder: Path, start: int) -> None:
+    """Whole segments are dropped and the one before them stays whole, or is cut where the entry begins."""
+    journal = journal_of(folder)
+    journal.set_vote(3, "v1")
+    for index in range(FIRST, 20):
+        if index in (11, 12, 15):
+            journal.rotate()
+        journal.append(b"entry-%d" % index, index, 3)
+    journal.truncate(start)
+    journal.append(b"other", start, 3)
+    journal.sync()
+    kept = [b"entry-%d" % i for i in range(FIRST, start)] + [b"other"]
+    assert entries(journal) == kept
+    assert entries(journal_of(folder)) == kept
+
+
+def test_what_a_failed_sync_left_in_the_cache_is_written_again() -> None:
+    """After a failed sync Linux shows the bytes but holds them for written: they must not be taken for durable."""
+    disk = SimulatedDisk(random.Random(1), lambda _seconds: None)
+    journal = Journal(disk)
+    journal.set_vote(3, "v1")
+    journal.append(b"first", FIRST, 3)
+    journal.sync()
+    disk.broken = True
+    journal.append(b"second", FIRST + 1, 3)
+    with pytest.raises(OSError, match="simulated"):
+        journal.sync()
+    disk.killed()
+    assert entries(Journal(disk)) == [b"first", b"second"]
+    disk.power_cut()
+    assert entries(Journal(disk)) == [b"first", b"second"]

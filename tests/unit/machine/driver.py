@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from typing import Any
 
@@ -21,9 +22,10 @@ from workqueue.machine.commands import (
     RegisterKind,
     RegisterWorker,
     Request,
+    Tick,
 )
 from workqueue.machine.machine import Machine
-from workqueue.machine.outcomes import Granted, Lease, Registered
+from workqueue.machine.outcomes import Granted, Lease, Refused, Registered
 from workqueue.machine.transitions import State
 from workqueue.schema import (
     GameResult,
@@ -53,11 +55,14 @@ class Driver:
         self.now_ms = 1_000_000
         self.numbers = itertools.count(1)
         self.checked = checked
+        self.followers: list[Machine] = []  # replicas that must answer the same
 
     def do(self, command: Any, *, key: tuple[str, int] | None = None, actor: str = "test") -> Any:
         client, number = key or ("driver", next(self.numbers))
         entry = msgspec.msgpack.encode([1, self.now_ms, [Request(client, number, actor, command)]])
         [outcome] = self.machine.apply(entry)
+        for follower in self.followers:
+            assert msgspec.msgpack.encode(follower.apply(entry)) == msgspec.msgpack.encode([outcome]), command
         if self.checked:
             invariants.check(self.machine.ledger)
         return outcome
@@ -91,7 +96,32 @@ class Driver:
             self.do(RegisterArtifact(ArtifactRef(name, 10, kind), ("v1", "v2"), config))
 
     def state(self, job: str) -> State:
-        return self.machine.ledger.jobs[job].state
+        return State(self.job(job).state)
+
+    def view(self, name: str, **args: object) -> Any:
+        """Ask a query that is answered."""
+        found = self.machine.query(name, args)
+        assert not isinstance(found, Refused), found
+        return found
+
+    def job(self, name: str) -> Any:
+        return self.view("job", job=name)
+
+    def tick(self, ms: int = 0) -> Any:
+        """Let time pass."""
+        self.now_ms += ms
+        return self.do(Tick())
+
+    def restored(self) -> Driver:
+        """Return a driver of a replica that loaded this one's snapshot, with the same clock."""
+        twin = Driver(checked=self.checked)
+        twin.machine.restore(list(self.machine.snapshot()))
+        twin.now_ms, twin.numbers = self.now_ms, itertools.count(next(self.numbers) + 1)
+        return twin
+
+    def picture(self) -> str:
+        """Return a digest of everything that is replicated."""
+        return hashlib.sha256(b"".join(self.machine.snapshot())).hexdigest()
 
     # ---- the built-in kinds
 
@@ -122,6 +152,15 @@ class Driver:
         seats = tuple(entrant.key for entrant in entrants)
         played = tuple(GameResult(game, seats, ranks, 50, "x", "o1", "games1", 0) for game, ranks in games)
         return self.complete(lease, result=MatchesResult(played, 1000, ""), artifacts=("games1",))
+
+    def match(self, name: str, kind: str, payload: object, games: list[GameResult], **verdict: Any) -> Any:
+        """Run a job that plays matches to its end."""
+        self.add(name, kind=kind, config=CONFIG, payload=raw(payload))
+        lease = self.lease()
+        assert lease.job == name
+        self.store(*sorted({game.record for game in games}), kind="games")
+        records = tuple(sorted({game.record for game in games}))
+        return self.complete(lease, result=MatchesResult(tuple(games), 1000, "", **verdict), artifacts=records)
 
 
 def _rest(fields: dict[str, Any]) -> dict[str, Any]:
