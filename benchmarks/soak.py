@@ -47,17 +47,18 @@ SETTINGS = (
     "selfplay.simulations_full=16",
     "selfplay.simulations_fast=6",
     "train.size=16x2",
-    "train.steps=25",
+    "train.steps=15",
     "train.batch_size=128",
-    "train.window_games_min=100",
-    "train.games_new_min=100",
+    "train.window_games_min=80",
+    "train.games_new_min=80",
+    "train.window_exponent_milli=1000",
     "train.learning_rate_micro=1000",
     "gate.floor_games=8",
     "gate.simulations=8",
     "gate.bootstrap_random_milli=[0,0,0]",
     "gate.floor_random_milli=[200,0,0]",
     "gate.floor_heuristic_milli=[0,0,0]",
-    "gate.games_max=120",
+    "gate.games_max=160",
     "gate.elo0=-20",
     "gate.elo1=60",
     "ladder_games=12",
@@ -213,6 +214,8 @@ def verify(folder: Path) -> dict[str, Any]:
         champion = step.sha256
     wrong += check_ratings(matches, read(folder, "elo")[0])
     wrong += check_jobs(events, jobs)
+    barred = [worker["id"] for worker in read(folder, "workers") if worker["quarantined"]]
+    wrong += [f"honest workers were put into quarantine: {', '.join(barred)}"] if barred else []
     rating = recompute(matches).get(CONFIG, {})
     table = [row(step, rating, settings) for step in promotions]
     return {
@@ -222,6 +225,7 @@ def verify(folder: Path) -> dict[str, Any]:
         "matches": len(matches),
         "jobs_completed": sum(event.name == "job.completed" for event in events),
         "events": len(events),
+        "alerts": dict(Counter(event.subject.partition("/")[0] for event in events if event.name == "alert.raised")),
         "wrong": wrong,
     }
 
