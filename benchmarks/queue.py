@@ -2,6 +2,7 @@
 
     python -m benchmarks.queue                      # everything, about five minutes
     python -m benchmarks.queue --only closed,idle   # some of it
+    python -m benchmarks.queue --peers --only closed,pipeline,enqueue,idle   # each point also on etcd, RabbitMQ, NATS
 
 Writes benchmarks/results/queue.json. Clients are processes of their own and talk to the leader, except in `failover`.
 """
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 
 import psutil  # noqa: E402
 
+from benchmarks import peers, peers_load  # noqa: E402
 from config.cluster import RaftSettings  # noqa: E402
 from tests.cluster.service.cluster import Cluster, cluster  # noqa: E402
 from workqueue.errors import ClientError  # noqa: E402
@@ -38,9 +40,13 @@ from workqueue.machine.outcomes import Enqueued, Registered  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from benchmarks.peers_servers import Servers
+
 KIND = "bench"
 BIG = Capability(1_000_000, 1_000_000, 1_000_000, kinds=(KIND,))
 CONFIGS = [f"{board}_{players}p" for board in ("square8", "square19", "hexagonal", "hex8") for players in (2, 3, 4)]
+PEERS: dict[str, Servers] = {}  # those that run beside our voters, by name
+PEER_SORTS = {"closed", "produce", "consume", "fill", "idle"}
 _runs = iter(range(1, 1 << 30))
 
 
@@ -90,7 +96,16 @@ async def run_load(voters: Cluster, processes: int, task: dict[str, Any]) -> dic
         assert process.stdin
         process.stdin.write(b"\n")
     results = [json.loads((await process.communicate())[0]) for process in started]
-    return summary(results, cpu_seconds(voters) - before)
+    found = summary(results, cpu_seconds(voters) - before)
+    if PEERS and set(task["sorts"]) <= PEER_SORTS:
+        found["peers"] = {name: await run_peer(peer, processes, task) for name, peer in PEERS.items()}
+    return found
+
+
+async def run_peer(peer: Servers, processes: int, task: dict[str, Any]) -> dict[str, Any]:
+    """Run the same load on a peer, right after ours."""
+    results, cpu_s = await peers_load.run(peer, processes, task)
+    return {**summary(results, cpu_s), "durable": peer.durable}
 
 
 def cpu_seconds(voters: Cluster) -> float:
@@ -254,6 +269,37 @@ def machine() -> dict[str, Any]:
     }
 
 
+async def with_peers(work: Awaitable[dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """Run the benchmark beside the peers that are installed."""
+    async with peers.running(folder / "peers") as running:
+        PEERS.update(running)
+        found = await work
+        for name in PEERS:
+            print(f"\n{'rift against ' + name:<38}{'ours':>12}{name:>12}{'ratio':>8}")
+            for line in comparison(found["results"], name):
+                print(line)
+        return found
+
+
+def comparison(results: dict[str, Any], name: str) -> list[str]:
+    """Return a line a figure that both were measured for: jobs/s (more is better) or ms (less is better)."""
+    lines = []
+    for scenario, points in results.items():
+        for point, ours in points.items():
+            theirs = ours.get("peers", {}).get(name) if isinstance(ours, dict) else None
+            if theirs is None:
+                continue
+            figures = [("completed_s", ours["completed_s"], theirs["completed_s"])]
+            if not ours["completed_s"]:
+                figures = [("enqueued_s", ours["enqueued_s"], theirs["enqueued_s"])]
+            if "idle" in ours["latency"]:
+                figures = [("p50_ms", ours["latency"]["idle"]["p50_ms"], theirs["latency"]["idle"]["p50_ms"])]
+            for what, mine, other in figures:
+                ratio = mine / other if other else float("inf")
+                lines.append(f"{scenario + ' ' + point + ' ' + what:<38}{mine:>12,}{other:>12,}{ratio:>8.2f}")
+    return lines
+
+
 async def main(only: list[str], seconds: float, trials: int, voters_count: int, folder: Path) -> dict[str, Any]:
     report: dict[str, Any] = {"machine": machine(), "voters": voters_count, "results": {}}
     for name in only:
@@ -273,10 +319,12 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--voters", type=int, default=5)
+    parser.add_argument("--peers", action="store_true", help="also run each point on the peers that are installed")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/queue.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="riftq-bench-", dir=os.environ.get("RIFT_BENCH_DIR")) as scratch:
         wanted = options.only.split(",")
-        found = asyncio.run(main(wanted, options.seconds, options.trials, options.voters, Path(scratch)))
+        work = main(wanted, options.seconds, options.trials, options.voters, Path(scratch))
+        found = asyncio.run(with_peers(work, Path(scratch)) if options.peers else work)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(found, indent=1) + "\n")

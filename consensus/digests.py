@@ -11,6 +11,10 @@ class DigestCheck:
         self._voters = voters
         self._seen: dict[int, dict[str, bytes]] = {}
 
+    def own(self) -> dict[int, str]:
+        """Return this voter's digests at recent indices, in hexadecimal."""
+        return {index: at[self._node_id].hex() for index, at in sorted(self._seen.items()) if self._node_id in at}
+
     def note(self, node_id: str, index: int, digest: bytes) -> tuple[bool, list[str]]:
         """Record a digest; return (we are the odd one out, the voters that differ from us) at that index."""
         at = self._seen.setdefault(index, {})

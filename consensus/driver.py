@@ -241,6 +241,10 @@ class Driver:
             "snapshots_installed": self.snapshots.installed,
         }
 
+    def digests(self) -> dict[int, str]:
+        """Return the digests of this voter's state at recent indices that all voters compare, in hexadecimal."""
+        return self._digests.own()
+
     # ---- what the network says
 
     def connected(self, node_id: str) -> None:
@@ -251,6 +255,7 @@ class Driver:
     def disconnected(self, node_id: str) -> None:
         """A link to a voter is down."""
         self._guard(lambda: self.raft.disconnected(node_id))
+        self.kick()
 
     def receive(self, node_id: str, message: m.Message) -> None:
         """Act on a message of another voter."""
@@ -258,7 +263,14 @@ class Driver:
             self._guard(lambda: self._compare(node_id, message.index, message.digest))
         else:
             self._guard(lambda: self.raft.receive(node_id, message))
+            if isinstance(message, m.Appended) and self.raft.is_leader and not self.raft.can_commit():
+                return  # nothing to do yet: most answers only tell what a majority has answered already
         self.kick()
+
+    def settle(self) -> None:
+        """Do now what was to be done after the loop's next look at its sockets: a link has no more messages."""
+        if self._kicked:
+            self._kicked_turn()
 
     # ---- turning
 
@@ -269,8 +281,9 @@ class Driver:
             self._scheduler.call_soon(self._kicked_turn)
 
     def _kicked_turn(self) -> None:
-        self._kicked = False
-        self._guard(self._turn)
+        if self._kicked:
+            self._kicked = False
+            self._guard(self._turn)
 
     def _timed_turn(self) -> None:
         self._timer = None
@@ -280,6 +293,7 @@ class Driver:
         raft = self.raft
         self._launch()
         self._confirm()
+        raft.flush()  # before applying: the leader waits for the answer, nobody waits for a follower's state
         raft.tick()
         raft.flush()
         self._tell_role()

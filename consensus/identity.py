@@ -9,7 +9,9 @@ import uuid as uuids
 import msgspec
 
 from consensus.errors import StorageCorrupt, WrongIdentity
+from consensus.journal import FIRST_INDEX, Journal
 from consensus.settings import ReplicaSettings
+from consensus.snapshot import read_head
 from consensus.storage import Storage, read_whole, replace_whole
 
 _IDENTITY = "identity"
@@ -28,28 +30,67 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 def load_identity(storage: Storage, settings: ReplicaSettings) -> Identity:
     """Return the folder's identity, or give an empty folder one; WrongIdentity if it is not the configured voter's."""
     voters = sorted([*settings.peers, settings.node_id])
-    data = read_whole(storage, _IDENTITY)
-    if data is None:
+    found = read_identity(storage)
+    if found is None:
         if any(name in ("vote", "snapshot") or name.startswith("log-") for name in storage.names()):
             raise StorageCorrupt("the data folder has a log but no identity file: restore it or replace this voter")
         new = Identity(uuid=uuids.uuid4().hex, cluster_id=settings.cluster_id, node_id=settings.node_id, voters=voters)
-        replace_whole(storage, _IDENTITY, msgspec.json.encode(new))
+        write_identity(storage, new)
         return new
-    try:
-        found = msgspec.json.decode(data, type=Identity)
-    except msgspec.DecodeError as error:
-        raise StorageCorrupt(f"the identity file is unreadable ({error}): restore it or replace this voter") from error
     if found.cluster_id != settings.cluster_id or found.node_id != settings.node_id:
         raise WrongIdentity(
             f"the data folder belongs to voter {found.node_id} of cluster {found.cluster_id}, "
             f"but {settings.node_id} of {settings.cluster_id} is configured"
         )
     if found.voters != voters:
+        return _adopt(storage, settings, found, voters)
+    return found
+
+
+def read_identity(storage: Storage) -> Identity | None:
+    """Return the identity in a folder, or None if it has none; StorageCorrupt if it cannot be read."""
+    data = read_whole(storage, _IDENTITY)
+    if data is None:
+        return None
+    try:
+        return msgspec.json.decode(data, type=Identity)
+    except msgspec.DecodeError as error:
+        raise StorageCorrupt(f"the identity file is unreadable ({error}): restore it or replace this voter") from error
+
+
+def write_identity(storage: Storage, identity: Identity) -> None:
+    """Write whose folder this is, durably."""
+    replace_whole(storage, _IDENTITY, msgspec.json.encode(identity))
+
+
+def _adopt(storage: Storage, settings: ReplicaSettings, found: Identity, voters: list[str]) -> Identity:
+    """Take over a set of voters that differs by replacements which were prepared as they must be.
+
+    Each names an index that was committed after the old voter had stopped. Whoever has the log up to there has every
+    write that the old one helped to acknowledge, so that any majority of the new set knows what the old set promised.
+    """
+    after, expected = 0, list(found.voters)
+    for old, new, index in settings.replaced:
+        if old in expected and new not in expected:
+            expected = sorted([*(voter for voter in expected if voter != old), new])
+            after = max(after, index)
+    if expected != voters:
         raise WrongIdentity(
             f"the configured voters are {', '.join(voters)}, but this cluster was made of {', '.join(found.voters)}: "
-            "correct the configuration, or replace a voter as the operations guide says"
+            "correct the configuration, or replace a voter with `rift cluster replace`"
         )
-    return found
+    head = read_head(storage)
+    journal = Journal(storage, (head.index, head.term) if head else (FIRST_INDEX, 0))
+    last_index = journal.last_index
+    journal.close()
+    if last_index < after:
+        raise WrongIdentity(
+            f"this voter has the log up to index {last_index}, but a voter was replaced at {after}: start it with the "
+            "previous cluster.yaml until it has caught up, then with the new one"
+        )
+    adopted = msgspec.structs.replace(found, voters=voters)
+    write_identity(storage, adopted)
+    return adopted
 
 
 class KnownVoters:

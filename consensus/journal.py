@@ -102,10 +102,11 @@ class Journal:
 
     def slice(self, start: int, max_bytes: int, max_entries: int = 4096) -> list[Entry]:
         """Return entries from index start on, until their data exceed max_bytes; at least one if there is one."""
-        at = start - self._entries[0][1]
+        first = start - self._entries[0][1]
         found: list[Entry] = []
         size = 0
-        for entry in self._entries[at : at + max_entries]:
+        for at in range(first, min(first + max_entries, len(self._entries))):  # a slice would copy all that follow
+            entry = self._entries[at]
             if found and size + len(entry[0]) > max_bytes:
                 break
             found.append(entry)
@@ -118,8 +119,7 @@ class Journal:
         """Make term and vote durable before anything that tells of them may be sent."""
         if (term, vote) == (self.term, self.vote):
             return
-        body = msgspec.msgpack.encode([term, vote])
-        replace_whole(self._storage, _VOTE, struct.pack("<I", zlib.crc32(body)) + body)
+        write_vote(self._storage, term, vote)
         self.term, self.vote = term, vote
 
     def append(self, command: bytes, index: int, term: int) -> None:
@@ -280,6 +280,12 @@ class Journal:
         record = _parse(data, found[-1][1]) if end else None
         if record is not None and record[1] < end:
             file.write(record[1], data[record[1] : end])
+
+
+def write_vote(storage: Storage, term: int, vote: str | None) -> None:
+    """Write term and vote, durably."""
+    body = msgspec.msgpack.encode([term, vote])
+    replace_whole(storage, _VOTE, struct.pack("<I", zlib.crc32(body)) + body)
 
 
 def _segment_name(first: int) -> str:

@@ -108,6 +108,10 @@ class MemoryReplica:
             "snapshots": self._snapshots,
         }
 
+    def digests(self) -> dict[int, str]:
+        """Return the digest of the state at the last index."""
+        return {self._index: self.machine.digest().hex()}
+
     def _commit(self, commands: Sequence[bytes]) -> Sequence[object]:
         if self._leader_id != self._node_id:
             raise NotLeader(self._leader_id)

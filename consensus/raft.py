@@ -7,7 +7,9 @@ closes, by number, and `tests/unit/consensus` shows each on the library unmodifi
 Messages go out by `Outbox`; answers that promise durability wait in `_promises` until `flush` has synced the journal.
 """
 
+import functools
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -22,8 +24,12 @@ from consensus.entry import entry_head
 from consensus.errors import InvariantBroken, MachineFailed
 from consensus.journal import Entry, Journal
 from consensus.machine import StateMachine
+from consensus.pace import Pace
 
 LIBRARY_VERSION = "0.3.17"
+# Its own clock is CLOCK_MONOTONIC_RAW, which drifts from the one that event loops and `SystemClock` read, by seconds a
+# day: a leader would be late with its heartbeats by that much.
+library.monotonicTime = time.monotonic
 COMMAND, NO_OP = b"\x00", b"\x01"  # first byte of a log entry, as in the library
 _LEADER = 2
 MAX_MESSAGE_BYTES = 1 << 20  # of entries in one Append
@@ -39,8 +45,18 @@ Done = Callable[[Sequence[object] | None], None]  # outcomes, or None: the outco
 class Voter(Node):  # type: ignore[misc]
     """A voter as the library sees it, with a hash that is the same in every process."""
 
+    def __init__(self, node_id: str) -> None:
+        super().__init__(node_id)
+        self._hash = hash_id(node_id)
+
     def __hash__(self) -> int:
-        return hash_id(self.id)
+        return self._hash
+
+
+@functools.cache
+def voter(node_id: str) -> Voter:
+    """Return the one object for a voter: looking it up in the library's tables then costs no comparison of names."""
+    return Voter(node_id)
 
 
 def hash_id(name: str) -> int:
@@ -165,6 +181,7 @@ class Raft(SyncObj):  # type: ignore[misc]
     """One voter's Raft; `receive` and `tick` drive it, `flush` must follow both before control returns to the loop."""
 
     _SyncObj__newAppendEntriesTime: float
+    _SyncObj__raftElectionDeadline: float
 
     def __init__(
         self,
@@ -191,6 +208,10 @@ class Raft(SyncObj):  # type: ignore[misc]
         self._clock = clock
         self._chance = chance
         self._times = times
+        self._pace = Pace(times.election)
+        self._leader_link_lost_at: float | None = None
+        self._ticked_at = clock.monotonic()
+        self._silence_at = self._ticked_at
         self._waiting: dict[int, Done] = {}
         self._promises: list[tuple[str, m.Appended]] = []
         self._votes: set[str] = set()
@@ -210,7 +231,7 @@ class Raft(SyncObj):  # type: ignore[misc]
             connectionTimeout=max(3.5, high),
             onStateChanged=self._state_changed,
         )
-        super().__init__(Voter(node_id), [Voter(p) for p in self.peers], conf, nodeClass=Voter, transport=_Wire(self))
+        super().__init__(voter(node_id), [voter(p) for p in self.peers], conf, nodeClass=Voter, transport=_Wire(self))
         self._adopt_journal()
 
     def _adopt_journal(self) -> None:
@@ -266,7 +287,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         now = self._clock.monotonic()
         if not self.is_leader:
             return now - self._heard_at
-        heard = sorted((self._SyncObj__lastResponseTime[Voter(p)] for p in self.peers), reverse=True)
+        heard = sorted((self._SyncObj__lastResponseTime[voter(p)] for p in self.peers), reverse=True)
         return float(now - min([now, *heard[: self.majority - 1]]))
 
     def wake_at(self) -> float:
@@ -288,11 +309,15 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def connected(self, node_id: str) -> None:
         """A link to a voter is up."""
-        self._SyncObj__connectedNodes.add(Voter(node_id))
+        self._SyncObj__connectedNodes.add(voter(node_id))
 
     def disconnected(self, node_id: str) -> None:
-        """A link to a voter is down."""
-        self._SyncObj__connectedNodes.discard(Voter(node_id))
+        """A link to a voter is down; if it leads, it may have died, which need not wait for a timeout to be asked."""
+        self._SyncObj__connectedNodes.discard(voter(node_id))
+        if node_id == self.leader_id and not self.is_leader:
+            self._leader_link_lost_at = self._clock.monotonic()
+            soon = self._leader_link_lost_at + self._turn_to_ask()
+            self._SyncObj__raftElectionDeadline = min(self._SyncObj__raftElectionDeadline, soon)
         if self.snapshots is not None:
             self.snapshots.forget(node_id)
 
@@ -305,7 +330,7 @@ class Raft(SyncObj):  # type: ignore[misc]
                 self._on_appended(node_id, message)
             case m.RequestVote(term, index, last_term):
                 request = {"type": "request_vote", "term": term, "last_log_index": index, "last_log_term": last_term}
-                self._SyncObj__onMessageReceived(Voter(node_id), request)
+                self._SyncObj__onMessageReceived(voter(node_id), request)
             case m.Vote(term):
                 self._on_vote(node_id, term)
             case m.PreVote():
@@ -333,6 +358,7 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def tick(self) -> None:
         """Do whatever is due: elections, commits, applying, sending."""
+        self._mind_the_pace()
         self._advance_commit()
         self.doTick(0.0)
         if self.snapshots is not None:
@@ -382,7 +408,7 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def hand_over(self, target: str) -> bool:
         """Let a voter that has every entry start an election; False if it has not."""
-        if not self.is_leader or self._SyncObj__raftMatchIndex.get(Voter(target), 0) != self.journal.last_index:
+        if not self.is_leader or self._SyncObj__raftMatchIndex.get(voter(target), 0) != self.journal.last_index:
             return False
         return self.tell(target, m.TimeoutNow(self.term))
 
@@ -390,7 +416,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         """Return the linked voter that has most of the log."""
         match = self._SyncObj__raftMatchIndex
         linked = [p for p in self.peers if self._outbox.backlog(p) is not None]
-        return max(linked, key=lambda p: (match.get(Voter(p), 0), p), default=None)
+        return max(linked, key=lambda p: (match.get(voter(p), 0), p), default=None)
 
     def installed(self, index: int, term: int, leader: str | None) -> None:
         """The machine now holds the snapshot at (index, term), which is durable: fit the log to it (Raft §7)."""
@@ -409,12 +435,16 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def follower_has(self, node_id: str, index: int) -> None:
         """A follower has everything up to index, by a snapshot."""
-        node = Voter(node_id)
+        node = voter(node_id)
         self._SyncObj__raftNextIndex[node] = max(self._SyncObj__raftNextIndex[node], index + 1)
 
     def note_response(self, node_id: str) -> None:
         """The leader heard from a follower."""
-        self._SyncObj__lastResponseTime[Voter(node_id)] = self._clock.monotonic()
+        now = self._clock.monotonic()
+        if now >= self._silence_at:
+            self._silence_at = now + self._times.heartbeat / 2
+            self._pace.silence(self.heard_seconds_ago(), now)
+        self._SyncObj__lastResponseTime[voter(node_id)] = now
 
     # ---- followers: appending (defects 3, 5, 6, 15, 23, 24)
 
@@ -424,10 +454,17 @@ class Raft(SyncObj):  # type: ignore[misc]
             return False
         if term == self.term and self.is_leader:
             raise InvariantBroken(f"{node_id} leads term {term} as well")
-        self._heard_at = self._clock.monotonic()
+        self._note_silence(node_id, term)
         beat = {"type": "append_entries", "term": term, "commit_index": 0}
-        self._SyncObj__onMessageReceived(Voter(node_id), beat)
+        self._SyncObj__onMessageReceived(voter(node_id), beat)
         return True
+
+    def _note_silence(self, node_id: str, term: int) -> None:
+        now = self._clock.monotonic()
+        if node_id == self.leader_id and term == self.term:  # the same leader lived all the while
+            self._pace.silence(now - self._heard_at, now)
+        self._heard_at = now
+        self._leader_link_lost_at = None
 
     def _on_append(self, node_id: str, message: m.Append) -> None:
         if not self._on_heartbeat(node_id, message.term):
@@ -493,7 +530,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         if not self._is_answer_to_me(message.term):
             return
         self.note_response(node_id)
-        node, following = Voter(node_id), self._SyncObj__raftNextIndex
+        node, following = voter(node_id), self._SyncObj__raftNextIndex
         match = self._SyncObj__raftMatchIndex
         if message.success:
             match[node] = max(match[node], message.next_index - 1)
@@ -501,12 +538,21 @@ class Raft(SyncObj):  # type: ignore[misc]
         else:  # never forward, and never behind what is proven
             following[node] = max(match[node] + 1, min(following[node], message.next_index), 1)
 
+    def can_commit(self) -> bool:
+        """Whether a majority, counting itself, holds entries that are not committed yet."""
+        return self._held_by_majority() > self.commit_index
+
+    def _held_by_majority(self) -> int:
+        if not self.peers:
+            return self.journal.last_index
+        match = self._SyncObj__raftMatchIndex
+        return int(sorted([match[voter(p)] for p in self.peers], reverse=True)[self.majority - 2])
+
     def _advance_commit(self) -> None:
         """Commit what a majority holds durably, if it is of this term (Raft §5.4.2); the own copy is synced first."""
         if not self.is_leader:
             return
-        held = sorted((self._SyncObj__raftMatchIndex[Voter(p)] for p in self.peers), reverse=True)
-        index = held[self.majority - 2] if self.peers else self.journal.last_index
+        index = self._held_by_majority()
         if index > self.commit_index and self.journal.term_at(index) == self.term:
             self.journal.sync()
             self._SyncObj__raftCommitIndex = index
@@ -526,7 +572,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         backlog = self._outbox.backlog(peer)
         if backlog is None:
             return False
-        node, following, journal = Voter(peer), self._SyncObj__raftNextIndex, self.journal
+        node, following, journal = voter(peer), self._SyncObj__raftNextIndex, self.journal
         for sent in range(MAX_MESSAGES):
             start = following[node]
             if start <= journal.base_index:
@@ -552,8 +598,36 @@ class Raft(SyncObj):  # type: ignore[misc]
     # ---- elections (defect 12; a vote repeated by the network counts once)
 
     def _SyncObj__generateRaftTimeout(self) -> float:
-        low, high = self._times.election
+        now = self._clock.monotonic()
+        low, high = self._pace.low(now), self._pace.high(now)
         return low + (high - low) * self._chance.random()
+
+    def _patience(self) -> float:
+        """Return after how many seconds to ask again for votes: soon while others may still notice what we noticed."""
+        now, lost_at = self._clock.monotonic(), self._leader_link_lost_at
+        if lost_at is not None and now - lost_at < self._pace.low(now):
+            return self._times.heartbeat + self._turn_to_ask()
+        return self._SyncObj__generateRaftTimeout()
+
+    def _turn_to_ask(self) -> float:
+        """Return after how many seconds to ask for votes once the leader's link is lost, one voter after the other."""
+        rest = sorted({self.node_id, *self.peers} - {self.leader_id})
+        stretch = self._pace.stretch(self._clock.monotonic())
+        return (0.2 + 0.5 * rest.index(self.node_id)) * self._times.heartbeat * stretch
+
+    def _mind_the_pace(self) -> None:
+        """Note how long a majority was silent; a leader that itself stood still must not blame the others for it."""
+        now = self._clock.monotonic()
+        stood_still = now - self._ticked_at - self._times.heartbeat
+        self._ticked_at = now
+        if not (self.is_leader and self.peers):
+            return
+        if stood_still > self._times.heartbeat:
+            heard = self._SyncObj__lastResponseTime
+            for peer in self.peers:
+                heard[voter(peer)] += stood_still
+            self._pace.silence(stood_still, now)
+        self._SyncObj__conf.leaderFallbackTimeout = self._pace.high(now)
 
     def _SyncObj__connectedToAnyone(self) -> bool:
         """The library's last question before it campaigns: only after a majority said that it would vote for us."""
@@ -561,7 +635,7 @@ class Raft(SyncObj):  # type: ignore[misc]
             self._may_campaign = False
             self._votes = set()
             return True
-        self._SyncObj__raftElectionDeadline = self._clock.monotonic() + self._SyncObj__generateRaftTimeout()
+        self._SyncObj__raftElectionDeadline = self._clock.monotonic() + self._patience()
         self._pre_round += 1
         self._pre_votes = set()
         ask = m.PreVote(self.term + 1, self._pre_round, self.journal.last_index, self.journal.last_term)
@@ -571,7 +645,8 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def _on_pre_vote(self, node_id: str, message: m.PreVote) -> None:
         journal = self.journal
-        hears_a_leader = self._clock.monotonic() - self._heard_at < self._times.election[0]
+        now = self._clock.monotonic()
+        hears_a_leader = self._leader_link_lost_at is None and now - self._heard_at < self._pace.low(now)
         if self.is_leader or hears_a_leader:
             return
         if (message.last_term, message.last_index) >= (journal.last_term, journal.last_index):
@@ -590,7 +665,7 @@ class Raft(SyncObj):  # type: ignore[misc]
     def _on_vote(self, node_id: str, term: int) -> None:
         if term == self.term and node_id not in self._votes:
             self._votes.add(node_id)
-            self._SyncObj__onMessageReceived(Voter(node_id), {"type": "response_vote", "term": term})
+            self._SyncObj__onMessageReceived(voter(node_id), {"type": "response_vote", "term": term})
 
     def _on_timeout_now(self, node_id: str, term: int) -> None:
         if term == self.term and self.leader_id == node_id and not self.is_leader:
@@ -644,7 +719,6 @@ class Raft(SyncObj):  # type: ignore[misc]
         return False
 
     def _apply(self, index: int, command: bytes) -> None:
-        done = self._waiting.pop(index, None)
         outcomes: Sequence[object] = ()
         if command[:1] == COMMAND:
             entry = command[1:]
@@ -653,6 +727,7 @@ class Raft(SyncObj):  # type: ignore[misc]
             self.on_applied(index, entry, outcomes)
         else:
             self._SyncObj__raftLastApplied = index
+        done = self._waiting.pop(index, None)  # not earlier: who waits is answered even if the machine raises
         if done is not None:
             done(outcomes)
 

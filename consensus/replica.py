@@ -132,7 +132,12 @@ class Replica:
 
     def metrics(self) -> dict[str, float]:
         """Return counters and gauges by name."""
-        return self._running().metrics() | {"links_refused": self._transport.refused if self._transport else 0}
+        links = {} if self._transport is None else self._transport.metrics()
+        return self._running().metrics() | links
+
+    def digests(self) -> dict[int, str]:
+        """Return the digests of this voter's state at recent indices that all voters compare, in hexadecimal."""
+        return self._running().digests()
 
     # ---- failure
 

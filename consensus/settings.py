@@ -13,6 +13,7 @@ class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True):
     peers: dict[str, str]  # node id -> host:port of every other voter; empty for a single voter
     data_dir: Path
     cluster_id: str
+    replaced: tuple[tuple[str, str, int], ...] = ()  # (old, new, index committed after old had stopped), in order
     ca: Path | None = None  # mutual TLS: all three or none (none only on loopback)
     cert: Path | None = None
     key: Path | None = None

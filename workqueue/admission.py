@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from workqueue.machine.commands import AnyCommand, Enqueue, QuarantineWorker, SetAlert
-from workqueue.open_kinds import SchemaMismatch, check_payloads
+from workqueue.machine.commands import AnyCommand, Enqueue, QuarantineWorker, RegisterKind, SetAlert
+from workqueue.open_kinds import SchemaMismatch, check_payloads, check_schema
 from workqueue.schema import KINDS
 from workqueue.security import Identity, may_propose
 from workqueue.stream import StreamError
@@ -76,11 +76,13 @@ def admit(identity: Identity, request: Envelope, kinds: Sequence[Mapping[str, An
         raise StreamError("forbidden", f"the role `{identity.role}` may not propose {name}")
     if identity.role == "worker" and name in {"Enqueue", "QuarantineWorker"}:
         _admit_worker(_decoded(request.command))
-    if name == "Enqueue" and kinds:
-        try:
+    try:
+        if name == "Enqueue" and kinds:
             check_payloads(kinds, ((job.kind, job.payload) for job in _jobs_of(request.command)))
-        except SchemaMismatch as error:
-            raise StreamError("invalid", str(error)) from error
+        elif name == "RegisterKind":
+            check_kind(_decoded(request.command))
+    except SchemaMismatch as error:
+        raise StreamError("invalid", str(error)) from error
     actor = actor_of(identity, request.actor)
     if actor == request.actor:
         return request
@@ -102,6 +104,13 @@ def _tries_alerts(identity: Identity, name: str, command: msgspec.Raw) -> bool:
         return False
     alert = _decoded(command)
     return isinstance(alert, SetAlert) and alert.name == TEST_ALERT and not alert.sent
+
+
+def check_kind(command: AnyCommand) -> None:
+    """Refuse a kind whose schemas are none; raises SchemaMismatch."""
+    if isinstance(command, RegisterKind):
+        check_schema(command.payload_schema)
+        check_schema(command.result_schema)
 
 
 def _decoded(command: msgspec.Raw) -> AnyCommand:

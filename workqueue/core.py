@@ -28,6 +28,7 @@ def replica_settings(config: VoterConfig) -> ReplicaSettings:
         peers={voter.id: voter.raft for voter in cluster.voters if voter.id != me.id},
         data_dir=config.data / "raft",
         cluster_id=cluster.cluster_id,
+        replaced=tuple((each.old, each.new, each.index) for each in cluster.replaced),
         ca=config.ca,
         cert=config.cert,
         key=config.key,

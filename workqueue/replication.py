@@ -96,3 +96,7 @@ class Log(Protocol):
     def metrics(self) -> dict[str, float]:
         """Return counters and gauges by name."""
         ...
+
+    def digests(self) -> dict[int, str]:
+        """Return digests of the state at recent indices."""
+        ...

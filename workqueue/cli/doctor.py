@@ -2,76 +2,70 @@
 
 from __future__ import annotations
 
-import shutil
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from workqueue.cli.context import REFUSED, AsJson, call, load_context, show_json, show_table
 
 if TYPE_CHECKING:
+    from workqueue.cli.context import Context
     from workqueue.client import Client
+    from workqueue.diagnosis import Finding
 
 app = typer.Typer(help="Check this machine and the cluster.")
-_SPACE_MIN_MB = 1024
-_DAYS_MIN = 30
 
 
 @app.callback(invoke_without_command=True)
-def doctor(as_json: AsJson = False) -> None:
-    """Check files, certificates, disk, voters and the queue; exits with 1 when something is wrong."""
-    from config.errors import AppError
-
-    context = load_context()
-    rows = [_disk(), _token(Path(context.token_file))]
-    if context.ca:
-        rows.append(_certificate(Path(context.ca)))
-
-    async def look(client: Client) -> list[tuple[str, bool, str]]:
-        return _cluster(await client.status())
-
-    try:
-        rows += call(look)
-    except AppError as error:
-        rows.append(("voters", False, str(error)))
+def doctor(
+    config: Annotated[Path | None, typer.Option(help="Settings of a voter of this machine, to check too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check clocks, ports, disks, certificates, versions and digests; exits with 1 when something is wrong."""
+    rows = [*(_of_voter(config) if config else []), *_of_cluster(load_context())]
     if as_json:
-        show_json([{"check": name, "ok": ok, "detail": detail} for name, ok, detail in rows])
+        show_json([msgspec.to_builtins(row) for row in rows])
     else:
-        show_table("", ("check", "", "detail"), ((name, "ok" if ok else "WRONG", text) for name, ok, text in rows))
-    if not all(ok for _, ok, _ in rows):
+        show_table("", ("check", "", "detail"), ((row.check, "ok" if row.ok else "WRONG", row.detail) for row in rows))
+    if not all(row.ok for row in rows):
         raise typer.Exit(REFUSED)
 
 
-def _disk() -> tuple[str, bool, str]:
-    free_mb = shutil.disk_usage(".").free >> 20
-    return "disk", free_mb >= _SPACE_MIN_MB, f"{free_mb} MiB free here; {_SPACE_MIN_MB} are needed"
+def _of_voter(config: Path) -> list[Finding]:
+    from config.errors import AppError
+    from workqueue.diagnosis import of_voter, wrong
+    from workqueue.process import read_config
+
+    try:
+        return of_voter(read_config(config))
+    except AppError as error:
+        return [wrong("settings", str(error))]
 
 
-def _token(path: Path) -> tuple[str, bool, str]:
-    if not path.exists():
-        return "token", False, f"{path} does not exist: name another in context.yaml"
-    private = not path.stat().st_mode & 0o077
-    return "token", private, f"{path}" if private else f"{path} can be read by others: chmod 600 it"
+def _of_cluster(context: Context) -> list[Finding]:
+    from importlib.metadata import PackageNotFoundError, version
 
+    from workqueue import diagnosis
+    from workqueue.census import ask_all
+    from workqueue.security import read_secret
 
-def _certificate(path: Path) -> tuple[str, bool, str]:
-    from cryptography import x509
+    token, ca = Path(context.token_file), Path(context.ca) if context.ca else None
+    rows = [diagnosis.of_space("here", Path.cwd()), diagnosis.of_file("token", token)]
+    if ca is not None:
+        rows.append(diagnosis.of_certificate_file(ca))
+    if not all(row.ok for row in rows if row.check in {"token", "certificate"}):
+        return rows
 
-    left = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.timestamp() - time.time()
-    return "certificate", left > _DAYS_MIN * 86_400, f"{path} is valid for {left / 86_400:.0f} more days"
+    async def look(client: Client) -> list[Finding]:
+        urls = [str(voter["url"]) for voter in (await client.status())["consensus"]["voters"]]
+        try:
+            own = version("riftq")
+        except PackageNotFoundError:
+            own = "unknown"
+        found = diagnosis.of_voters(await ask_all(urls, read_secret(token).decode(), ca), own)
+        return [*found, *(diagnosis.served_certificate(url) for url in urls)]
 
-
-def _cluster(document: dict[str, Any]) -> list[tuple[str, bool, str]]:
-    consensus, state = document["consensus"], document["state"]
-    up = sum(voter["reachable"] for voter in consensus["voters"])
-    live = sum(worker["live"] for worker in state["workers"])
-    behind_ms = abs(time.time() * 1000 - state["now_ms"])
-    return [
-        ("leader", bool(consensus["leader"]), consensus["leader"] or "no leader: start more voters"),
-        ("voters", up == len(consensus["voters"]), f"{up} of {len(consensus['voters'])} can be reached"),
-        ("clock", behind_ms < 60_000, f"the cluster's last entry is {behind_ms / 1000:.0f} s from this clock"),
-        ("workers", live > 0, f"{live} live"),
-        ("alerts", not state["alerts"], f"{len(state['alerts'])} raised: `rift alerts ls`"),
-    ]
+    found: list[Finding] = call(look)
+    return [*rows, *found]

@@ -228,7 +228,7 @@ class Tick(Command, frozen=True):
 
 
 class BeginTerm(Command, frozen=True):
-    """First command of a new leader: every lease gets one more full term before it may expire. Outcome: Changed."""
+    """First command of a new leader: leases and locks get one more full term before they expire. Outcome: Changed."""
 
     term: Int
 

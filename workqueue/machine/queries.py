@@ -345,9 +345,11 @@ def matches(
 # ---- artifacts
 
 
-def _artifact_view(a: Artifact) -> v.ArtifactView:
+def _artifact_view(ledger: Ledger, a: Artifact) -> v.ArtifactView:
+    needed = ledger.needed.get(a.sha256)
+    refs = (*a.refs, f"jobs:{needed}") if needed else a.refs
     return v.ArtifactView(
-        a.sha256, a.size_bytes, a.kind, a.config, a.holders, a.refs, a.worker, a.model, a.at_ms, a.games, a.positions,
+        a.sha256, a.size_bytes, a.kind, a.config, a.holders, refs, a.worker, a.model, a.at_ms, a.games, a.positions,
         a.revoked,
     )  # fmt: skip
 
@@ -363,13 +365,13 @@ def artifacts(
         if (not kind or each.kind == kind) and (not config or each.config == config)
     ]
     found.sort(key=lambda each: each.order)
-    return tuple(_artifact_view(each) for each in found[offset : offset + limit])
+    return tuple(_artifact_view(ledger, each) for each in found[offset : offset + limit])
 
 
 def artifact(ledger: Ledger, sha256: str) -> v.ArtifactView | Refused:
     """Show an artifact."""
     found = ledger.state.artifacts.get(sha256)
-    return _artifact_view(found) if found else Refused(Code.NOT_FOUND, f"there is no artifact {sha256}")
+    return _artifact_view(ledger, found) if found else Refused(Code.NOT_FOUND, f"there is no artifact {sha256}")
 
 
 def shards(ledger: Ledger, config: str, limit: int = PAGE_MAX) -> tuple[v.Shard, ...]:
