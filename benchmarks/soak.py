@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import math
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,8 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from benchmarks.workers import machine
+from benchmarks.machine import machine
 from config.loop import LoopSettings
+from engine.rating.fit import Fitted, fit
+from engine.rating.games import rated
 from tests.cluster.up.test_up import Up
 from workqueue.client import Client
 from workqueue.duties import gate, plan
@@ -159,6 +162,8 @@ async def export(client: Client, folder: Path, seen: Seen) -> None:
         "workers": await client.query("workers"),
         "alerts": await client.query("alerts", silenced=True),
         "events": [msgspec.to_builtins(event) for event in seen.events],
+        "samples": seen.samples,
+        "run": [{"kills": seen.kills, "longest_s_without_an_answer": round(seen.down_s, 1), "command": command()}],
     }
     for name, rows in logs.items():
         (folder / f"{name}.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
@@ -216,11 +221,12 @@ def verify(folder: Path) -> dict[str, Any]:
     wrong += check_jobs(events, jobs)
     barred = [worker["id"] for worker in read(folder, "workers") if worker["quarantined"]]
     wrong += [f"honest workers were put into quarantine: {', '.join(barred)}"] if barred else []
-    rating = recompute(matches).get(CONFIG, {})
-    table = [row(step, rating, settings) for step in promotions]
+    fitted = fit(rated(read(folder, "matches"), CONFIG)) if matches else None
+    table = [row(step, fitted, settings) for step in promotions] if fitted else []
     return {
         "promotions": len(promotions),
         "rollbacks": len(steps) - len(promotions),
+        "last_above_first_elo": risen(promotions, fitted, settings) if fitted else None,
         "table": table,
         "matches": len(matches),
         "jobs_completed": sum(event.name == "job.completed" for event in events),
@@ -230,10 +236,19 @@ def verify(folder: Path) -> dict[str, Any]:
     }
 
 
-def row(step: AliasStep, rating: dict[str, Any], settings: LoopSettings) -> dict[str, Any]:
+def risen(promotions: list[AliasStep], fitted: Fitted, settings: LoopSettings) -> tuple[float, float] | None:
+    """Return how far the last champion is above the first, and the standard error of that, in Elo."""
+    keys = [plan.challenger(step.sha256, settings).key for step in promotions]
+    if len(keys) < 2:
+        return None
+    ahead, error = fitted.difference(keys[-1], keys[0])
+    return round(ahead, 1), round(error, 1)
+
+
+def row(step: AliasStep, fitted: Fitted, settings: LoopSettings) -> dict[str, Any]:
     """Return a promotion as a row of the table."""
     evidence = step.evidence
-    mine = rating.get(plan.challenger(step.sha256, settings).key)
+    mine = fitted.standing(plan.challenger(step.sha256, settings).key)
     points = (evidence.wins + evidence.draws / 2) / evidence.games if evidence.rule == "sprt" else None
     return {
         "model": step.sha256[:12],
@@ -244,8 +259,9 @@ def row(step: AliasStep, rating: dict[str, Any], settings: LoopSettings) -> dict
         "elo_won": round(400 * math.log10(points / (1 - points))) if points and points < 1 else None,
         "llr": evidence.llr_milli / 1000,
         "games": len(evidence.match_ids),
-        "rating": mine.elo_milli // 1000 if mine else 0,
-        "rated_games": mine.games if mine else 0,
+        "rating": round(mine.elo_milli / 1000),
+        "interval": [round(mine.low_milli / 1000), round(mine.high_milli / 1000)],
+        "rated_games": mine.games,
     }
 
 
@@ -284,13 +300,7 @@ def check_jobs(events: list[Event], jobs: list[dict[str, Any]]) -> list[str]:
 # ---- all of it
 
 
-def rises(found: dict[str, Any]) -> bool:
-    """Whether the last champion is rated above the first."""
-    rated = [row["rating"] for row in found["table"]]
-    return len(rated) >= 2 and rated[-1] > rated[0]
-
-
-async def soak(up: Running, minutes: float, every_s: float) -> Seen:
+async def soak(up: Running, minutes: float, every_s: float) -> None:
     """Let it run, then halt and wait until nothing runs any more."""
     seen = Seen()
     await asyncio.to_thread(up.until, "cluster", lambda: (s := up.rift("status")) and s["state"]["workers"] and s, 180)
@@ -313,7 +323,6 @@ async def soak(up: Running, minutes: float, every_s: float) -> Seen:
             task.cancel()
         await asyncio.gather(*tasks, *killing, return_exceptions=True)
         await export(client, up.data.parent / "logs", seen)
-    return seen
 
 
 def progress(seen: Seen) -> str:
@@ -331,7 +340,7 @@ def show(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title=f"{found['promotions']} promotions, evidence computed again from the logs", box=None)
-    columns = ("model", "rule", "score", "elo_won", "llr", "games", "rating", "rated_games", "floors")
+    columns = ("model", "rule", "score", "elo_won", "llr", "games", "rating", "interval", "floors")
     for name in columns:
         table.add_column(name)
     for each in found["table"]:
@@ -350,18 +359,18 @@ def main() -> int:
     parser.add_argument("--check", type=Path, default=None, help="only verify the logs of an earlier run's folder")
     options = parser.parse_args()
     if options.check:
-        found = verify(options.check / "logs")
-        show(found)
-        print("\n".join(found["wrong"]) or "everything holds")
-        return bool(found["wrong"])
+        return report(options.check / "logs")
     with contextlib.ExitStack() as stack:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         up = Running(folder, voters=options.voters, workers=options.workers, settings=SETTINGS)
         stack.callback(stop, up)
-        seen = asyncio.run(soak(up, options.minutes, 0.0 if options.no_kills else options.every_s))
-        found = verify(folder / "logs")
-    return report(options, seen, found)
+        asyncio.run(soak(up, options.minutes, 0.0 if options.no_kills else options.every_s))
+        return report(folder / "logs")
+
+
+def command() -> str:
+    return " ".join(["python -m benchmarks.soak", *sys.argv[1:]])
 
 
 def stop(up: Running) -> None:
@@ -369,23 +378,16 @@ def stop(up: Running) -> None:
         up.stop()
 
 
-def report(options: argparse.Namespace, seen: Seen, found: dict[str, Any]) -> int:
-    """Print, write, and say whether everything holds."""
+def report(logs: Path) -> int:
+    """Verify, print, write, and say whether everything holds."""
+    found = verify(logs)
     if found["promotions"] < 2:
         found["wrong"].append(f"{found['promotions']} promotions, two are asked for")
-    if not rises(found):
+    elif found["last_above_first_elo"][0] <= 0:
         found["wrong"].append("the last champion is not rated above the first")
-    document = machine() | {
-        "command": f"python -m benchmarks.soak --minutes {options.minutes:g} --voters {options.voters} "
-        f"--workers {options.workers} --every-s {options.every_s:g}" + (" --no-kills" if options.no_kills else ""),
-        "settings": list(SETTINGS),
-        "kills": dict(seen.kills),
-        "longest_s_without_an_answer": round(seen.down_s, 1),
-        "terms": seen.samples[-1]["term"],
-        "games": seen.samples[-1]["games"],
-        "trainings": seen.samples[-1]["trainings"],
-        **found,
-    }
+    last = read(logs, "samples")[-1]
+    numbers = {name: last[name] for name in ("games", "trainings")} | {"terms": last["term"]}
+    document = machine() | read(logs, "run")[0] | {"settings": list(SETTINGS)} | numbers | found
     show(found)
     print(json.dumps({key: value for key, value in document.items() if key != "table"}, indent=2))
     path = Path("benchmarks/results/soak.json")
