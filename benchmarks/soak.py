@@ -314,7 +314,7 @@ async def soak(up: Running, minutes: float, every_s: float) -> None:
                 print(progress(seen), flush=True)
         for task in killing:
             task.cancel()
-        await asyncio.to_thread(up.until, "halt", lambda: up.rift("halt", "*"), 60)
+        await asyncio.to_thread(up.until, "halt", lambda: up.rift("loop", "halt", "*"), 60)
         await asyncio.to_thread(
             up.until, "end of what runs", lambda: (s := up.rift("status")) and not s["state"]["running"] and s, 120
         )
