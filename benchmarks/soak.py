@@ -163,7 +163,10 @@ async def export(client: Client, folder: Path, seen: Seen) -> None:
         "alerts": await client.query("alerts", silenced=True),
         "events": [msgspec.to_builtins(event) for event in seen.events],
         "samples": seen.samples,
-        "run": [{"kills": seen.kills, "longest_s_without_an_answer": round(seen.down_s, 1), "command": command()}],
+        "run": [
+            machine()
+            | {"command": command(), "kills": seen.kills, "longest_s_without_an_answer": round(seen.down_s, 1)}
+        ],
     }
     for name, rows in logs.items():
         (folder / f"{name}.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
@@ -387,7 +390,7 @@ def report(logs: Path) -> int:
         found["wrong"].append("the last champion is not rated above the first")
     last = read(logs, "samples")[-1]
     numbers = {name: last[name] for name in ("games", "trainings")} | {"terms": last["term"]}
-    document = machine() | read(logs, "run")[0] | {"settings": list(SETTINGS)} | numbers | found
+    document = read(logs, "run")[0] | {"settings": list(SETTINGS)} | numbers | found
     show(found)
     print(json.dumps({key: value for key, value in document.items() if key != "table"}, indent=2))
     path = Path("benchmarks/results/soak.json")
