@@ -151,6 +151,7 @@ async def pages(client: Client, name: str, key: str = "", **args: object) -> Asy
 async def export(client: Client, folder: Path, seen: Seen) -> None:
     """Write the logs as JSON lines; the loop is halted before, so that they fit together."""
     folder.mkdir(parents=True, exist_ok=True)
+    down_s = round(seen.down_s, 1)
     logs: dict[str, list[Any]] = {
         "matches": [row async for row in pages(client, "matches")],
         "jobs": [row async for row in pages(client, "queue", "jobs")],
@@ -163,10 +164,7 @@ async def export(client: Client, folder: Path, seen: Seen) -> None:
         "alerts": await client.query("alerts", silenced=True),
         "events": [msgspec.to_builtins(event) for event in seen.events],
         "samples": seen.samples,
-        "run": [
-            machine()
-            | {"command": command(), "kills": seen.kills, "longest_s_without_an_answer": round(seen.down_s, 1)}
-        ],
+        "run": [machine() | {"command": command(), "kills": seen.kills, "longest_s_without_an_answer": down_s}],
     }
     for name, rows in logs.items():
         (folder / f"{name}.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
