@@ -313,6 +313,9 @@ async def soak(up: Running, minutes: float, every_s: float) -> None:
             await asyncio.sleep(min(30.0, max(0.0, deadline - time.monotonic())))
             if seen.samples:
                 print(progress(seen), flush=True)
+            for task in (*tasks, *killing):
+                if task.done():
+                    task.result()  # raises what ended it: a soak without kills or looks proves nothing
         for task in killing:
             task.cancel()
         await asyncio.to_thread(up.until, "halt", lambda: up.rift("loop", "halt", "*"), 60)
