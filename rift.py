@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "workers": ("workqueue.cli.workers:app", "List, drain and quarantine the cluster's workers."),
     "model": ("workqueue.cli.model:app", "List, compare, promote and roll back models."),
     "elo": ("workqueue.cli.elo:app", "Show ratings."),
+    "gate": ("workqueue.cli.gate:app", "Test a candidate against a champion, for a pull request."),
     "settings": ("workqueue.cli.settings:app", "Read and change the replicated settings."),
     "loop": ("workqueue.cli.loop:app", "Start, stop and look at the improvement loop."),
     "halt": ("workqueue.cli.loop:halt_app", "Stop claims of a kind, a config or all."),
@@ -38,6 +39,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("workqueue.cli.doctor:app", "Check this machine and the cluster."),
     "engine": ("engine.cli:app", "Play, train and measure without a cluster."),
 }
+
+
+# Modules of the queue's commands that talk to no cluster that runs already.
+ALONE = frozenset({"up", "checks", "init", "voter"})
 
 
 class LazyGroup(TyperGroup):
@@ -58,19 +63,37 @@ class LazyGroup(TyperGroup):
         where, text = COMMANDS[cmd_name]
         if ctx.resilient_parsing or not _is_called(cmd_name):
             return typer.main.get_command(_placeholder(cmd_name, text))
-        module, name = where.split(":")
         try:
-            app = getattr(importlib.import_module(module), name)
+            command = _load(where)
         except ModuleNotFoundError as error:
             raise typer.BadParameter(_missing(cmd_name, error)) from error
-        command = typer.main.get_command(app)
         command.name = cmd_name
+        if cmd_name == "worker":  # what an operator may do to workers elsewhere is found here too
+            command.commands |= _load(COMMANDS["workers"][0]).commands
         return command
+
+
+def _load(where: str) -> Any:
+    module, name = where.split(":")
+    command = typer.main.get_command(_single(getattr(importlib.import_module(module), name)))
+    if module.startswith("workqueue.cli.") and module.rpartition(".")[2] not in ALONE:
+        importlib.import_module("workqueue.cli.context").add_flags(command)
+    return command
 
 
 def _is_called(name: str) -> bool:
     called = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
     return called == name
+
+
+def _single(app: typer.Typer) -> typer.Typer:
+    """Return a part without commands below it as one command: a group takes options before arguments only."""
+    callback = app.registered_callback
+    if app.registered_commands or app.registered_groups or callback is None or callback.callback is None:
+        return app
+    alone = typer.Typer(add_completion=False)
+    alone.command(help=app.info.help if isinstance(app.info.help, str) else None)(callback.callback)
+    return alone
 
 
 def _placeholder(name: str, text: str) -> typer.Typer:

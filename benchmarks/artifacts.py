@@ -3,7 +3,8 @@
     python -m benchmarks.artifacts [--size-mb 100] [--rounds 5] [--out benchmarks/results/artifacts.json]
 
 Both servers are aiohttp over TLS in one process apart from the client; the plain one sends and takes files without
-digests, ranges of uploads, syncs or copies. Medians of alternating rounds are compared.
+digests, ranges of uploads, syncs or copies. Medians of alternating rounds are compared. `upload` takes the file's
+digest first, `upload_named` is told it, as a worker is by the runner that published the file.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ async def serve(folder: Path, index: int, replicas: int) -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     async with trusting(folder) as session:
-        context.holders = Holders({f"v{1 - index}": f"https://127.0.0.1:{PORT + 1 - index}"}, session)
+        trusted = ssl.create_default_context(cafile=folder / "cert.pem")
+        context.holders = Holders({f"v{1 - index}": f"https://127.0.0.1:{PORT + 1 - index}"}, session, trusted)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", PORT + index, ssl_context=tls).start()
@@ -140,7 +142,8 @@ async def timed(work: Any) -> float:
 
 
 async def measure(folder: Path, size: int, rounds: int) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {"plain_upload": [], "upload": [], "plain_download": [], "download": []}
+    names = ("plain_upload", "upload", "upload_named", "plain_download", "download")
+    times: dict[str, list[float]] = {name: [] for name in names}
     async with trusting(folder) as session:
         http = Http(session, [f"https://127.0.0.1:{PORT}"])
         for turn in range(rounds):
@@ -150,6 +153,10 @@ async def measure(folder: Path, size: int, rounds: int) -> dict[str, list[float]
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             times["plain_upload"].append(await timed(plain_upload(http, path)))
             times["upload"].append(await timed(put_artifact(http, path, kind="weights")))
+            path.write_bytes(os.urandom(size))
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            times["upload_named"].append(await timed(put_artifact(http, path, kind="weights", sha256=sha256)))
             times["plain_download"].append(await timed(plain_download(http, folder / "got")))
             (folder / "got").unlink()
             times["download"].append(await timed(get_artifact(http, sha256, folder / "got")))
@@ -191,6 +198,7 @@ def run(size_mb: int, rounds: int, replicas: int) -> dict[str, object]:
         "replicas": replicas,
         "mb_s": mb_s,
         "upload_ratio": round(mb_s["upload"] / mb_s["plain_upload"], 3),
+        "upload_named_ratio": round(mb_s["upload_named"] / mb_s["plain_upload"], 3),
         "download_ratio": round(mb_s["download"] / mb_s["plain_download"], 3),
     }
 

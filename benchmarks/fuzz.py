@@ -4,9 +4,9 @@
     python -m benchmarks.fuzz --entries 20000 --seed 7
 
 Entries are random bytes, mutated entries, msgpack of wrong shapes, fields of wrong types, huge numbers, deep nesting
-and valid commands with crossed ids. The same entries go to two processes with different hash seeds; the second is replaced
-by a restored snapshot of itself ten times and stands on a deeper stack. No exception, equal digests and snapshots,
-invariants at each restore and at the end. Writes benchmarks/results/fuzz.json.
+and valid commands with crossed ids. The same entries go to two processes with different hash seeds; the second is
+replaced by a restored snapshot of itself ten times and stands on a deeper stack. No exception, equal digests and
+snapshots, invariants at each restore and at the end. Writes benchmarks/results/fuzz.json.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ from tests.cluster.service.cluster import Cluster, cluster
 from tests.cluster.workers import chaos
 from tests.cluster.workers.harness import Worker, workers_ended
 from workers import events as ev
-from workers.decisions import Decisions, Options, SlotSpec
+from workers.attempts import Options, SlotSpec
+from workers.decisions import Decisions
 from workqueue.client import Client
 from workqueue.errors import ClientError
 from workqueue.machine.commands import Capability, Enqueue, JobSpec, RegisterKind, RegisterWorker, Renew
@@ -229,7 +230,7 @@ class Simulated:
         while True:
             seq += 1
             with contextlib.suppress(ClientError):
-                await self.client.beat(self.options.worker, self.options.boot, seq, {"running": {}})
+                await self.client.beat(self.options.worker, self.options.boot, seq, {"running": []})
             await asyncio.sleep(1)
 
 

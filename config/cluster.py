@@ -68,7 +68,7 @@ class GossipSection(Section, frozen=True):
     """Pace of the failure detector."""
 
     period_ms: Positive = 500
-    suspicion_mult: Positive = 4
+    suspicion_mult: Positive = 3
     presence_ttl_ms: Positive = 4000
 
 
@@ -81,7 +81,12 @@ class StoreSettings(Section, frozen=True):
     replicas: Positive = 2
     quota_mb: Positive = 20_000  # of each voter's disk
     floor_mb: Positive = 500  # free space that is always left
-    upload_kbps_max: int = 0  # a connection, 0 = unlimited
+    kbps_max: dict[str, Positive] = {}  # of a "connection", a "job", or all of "provider:NAME"; either way, per voter
+
+    def __post_init__(self) -> None:
+        for name in self.kbps_max:
+            if name not in {"connection", "job"} and not name.startswith("provider:"):
+                raise ValueError(f"kbps_max: {name!r} is not `connection`, `job` or `provider:NAME`")
 
 
 class LimitSettings(Section, frozen=True):
@@ -107,6 +112,7 @@ class ClusterSettings(Section, frozen=True):
     gossip: GossipSection = GossipSection()
     store: StoreSettings = StoreSettings()
     limits: LimitSettings = LimitSettings()
+    webhook_files: tuple[str, ...] = ()  # each holds the URL of a Slack or Discord webhook for alerts
 
     def __post_init__(self) -> None:
         ids = [voter.id for voter in self.voters]
@@ -149,5 +155,12 @@ class WorkerSettings(Section, frozen=True):
     disk_mb: Positive = 20_000  # quota of the spool, cache and working folders
     floor_mb: Positive = 500
     threads: int = 0  # of one job; 0 = cpus of the job
-    gossip: str = ""  # "host:port" reachable by UDP both ways; empty = present by heartbeat
-    upload_kbps_max: int = 0
+    gossip: str = ""  # "host:port" that voters and workers reach by UDP and TCP; empty = present by heartbeat
+    gossip_bind: str = ""  # where to listen when that is another address, as behind a forwarded port
+    gossip_keys: tuple[str, ...] = ()  # the cluster's gossip key files, the one to seal with first
+    upload_kbps_max: int = 0  # of all uploads together, 0 = unlimited
+    provider: str = ""  # who rents this machine out; voters may limit all machines of one provider
+
+    def __post_init__(self) -> None:
+        if self.gossip and not self.gossip_keys:
+            raise ValueError("gossip needs gossip_keys: copy the cluster's secrets/gossip.key and name the copy")

@@ -106,7 +106,7 @@ class Driver:
         self._told: tuple[str | None, int, bool] | None = None
         self._ready_at = None if settings.peers else 0
         self._stamped_term = 0
-        self._counts = {"entries": 0, "commands": 0, "overloaded": 0, "unknown": 0, "elections": 0}
+        self._counts = {"entries": 0, "commands": 0, "overloaded": 0, "unknown": 0, "elections": 0, "divergences": 0}
         self._digests = DigestCheck(settings.node_id, len(settings.peers) + 1)
         self.raft, self.snapshots = self._load(storage, chance, spawn)
 
@@ -470,6 +470,7 @@ class Driver:
 
     def _compare(self, node_id: str, index: int, digest: bytes) -> None:
         wrong, others = self._digests.note(node_id, index, digest)
+        self._counts["divergences"] += len(others)
         if others and self.on_divergence is not None:
             self._scheduler.call_soon(self.on_divergence, index)
         if wrong:

@@ -102,10 +102,11 @@ class Journal:
 
     def slice(self, start: int, max_bytes: int, max_entries: int = 4096) -> list[Entry]:
         """Return entries from index start on, until their data exceed max_bytes; at least one if there is one."""
-        at = start - self._entries[0][1]
+        first = start - self._entries[0][1]
         found: list[Entry] = []
         size = 0
-        for entry in self._entries[at : at + max_entries]:
+        for at in range(first, min(first + max_entries, len(self._entries))):  # a slice would copy all that follow
+            entry = self._entries[at]
             if found and size + len(entry[0]) > max_bytes:
                 break
             found.append(entry)

@@ -719,7 +719,6 @@ class Raft(SyncObj):  # type: ignore[misc]
         return False
 
     def _apply(self, index: int, command: bytes) -> None:
-        done = self._waiting.pop(index, None)
         outcomes: Sequence[object] = ()
         if command[:1] == COMMAND:
             entry = command[1:]
@@ -728,6 +727,7 @@ class Raft(SyncObj):  # type: ignore[misc]
             self.on_applied(index, entry, outcomes)
         else:
             self._SyncObj__raftLastApplied = index
+        done = self._waiting.pop(index, None)  # not earlier: who waits is answered even if the machine raises
         if done is not None:
             done(outcomes)
 

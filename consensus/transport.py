@@ -7,6 +7,7 @@ but a small hello is read. Whatever is out of order closes the link and harms no
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from consensus.settings import ReplicaSettings
 PROTOCOL = 1
 MAX_FRAME_BYTES = 32 << 20
 MAX_HELLO_BYTES = 1024
-MAX_STRANGERS = 64  # connections without an accepted hello
+MAX_STRANGERS = 64  # connections without an accepted hello, and as many that have not finished their TLS handshake
 HELLO_S = 3.0
 MAX_UNSENT_BYTES = 64 << 20
 PING_S = 0.5
@@ -101,7 +102,7 @@ class _Link(asyncio.Protocol):
             if self.node_id is None:
                 return self._greeted(msgspec.msgpack.decode(data, type=Hello))
             message = m.decode(data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return False
         self._owner.receiver.receive(self.node_id, message)
         return True
@@ -123,8 +124,13 @@ class _Link(asyncio.Protocol):
         return {value for kind, value in names if kind == "DNS"}
 
     def send_frame(self, data: bytes) -> None:
-        if self.transport is not None:
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.write(len(data).to_bytes(4, "little") + data)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing more can be sent, though the end of the link has not been told yet."""
+        return self.transport is None or self.transport.is_closing()
 
     def unsent(self) -> int:
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
@@ -157,7 +163,7 @@ class LinkTransport:
         self.refused = 0
         self._links: dict[str, _Link] = {}
         self._strangers: dict[_Link, float] = {}
-        self._server: asyncio.Server | None = None
+        self._handshakes: dict[asyncio.Task[None], None] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._server_tls, self._client_tls = tls_contexts(settings.ca, settings.cert, settings.key)
 
@@ -167,28 +173,69 @@ class LinkTransport:
         """Listen, dial and keep alive."""
         self.receiver = receiver
         loop = asyncio.get_running_loop()
-        host, port = split_address(self._settings.address)
         if self._settings.peers:
-            self._server = await loop.create_server(lambda: _Link(self, None), host, port, ssl=self._server_tls)
-            self._tasks = [loop.create_task(self._keep_alive())]
+            listening = await self._listen()
+            self._tasks = [loop.create_task(self._accept(one)) for one in listening]
+            self._tasks.append(loop.create_task(self._keep_alive()))
         for peer, address in self._settings.peers.items():
             if self._settings.node_id > peer:
                 self._tasks.append(loop.create_task(self._dial(peer, address)))
 
     async def stop(self) -> None:
         """Close everything; idempotent."""
-        tasks, self._tasks = self._tasks, []
+        tasks, self._tasks = [*self._tasks, *self._handshakes], []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._server is not None:
-            self._server.close()
         self.drop_all()
 
     def drop_all(self) -> None:
         """Cut every link at once."""
         for link in [*self._links.values(), *self._strangers]:
             link.drop()
+
+    async def _listen(self) -> list[socket.socket]:
+        host, port = split_address(self._settings.address)
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        addresses = dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found)
+        listening: list[socket.socket] = []
+        try:
+            for family, address in addresses:
+                listening.append(socket.create_server((address, port), family=family))
+        except OSError:
+            for one in listening:
+                one.close()
+            raise
+        return listening
+
+    async def _accept(self, listening: socket.socket) -> None:
+        """Take connections; of those that do not get through their handshake only the newest are kept."""
+        loop = asyncio.get_running_loop()
+        listening.settimeout(0)  # the loop waits
+        with listening:
+            while True:
+                try:
+                    connection, _ = await loop.sock_accept(listening)
+                except OSError:  # too many open files, or gone already
+                    await asyncio.sleep(REDIAL_S)
+                    continue
+                task = loop.create_task(self._shake_hands(connection))
+                self._handshakes[task] = None
+                task.add_done_callback(lambda done: self._handshakes.pop(done, None))
+                if len(self._handshakes) > MAX_STRANGERS:
+                    next(iter(self._handshakes)).cancel()
+
+    async def _shake_hands(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        seconds = HELLO_S if self._server_tls else None
+        try:
+            await loop.connect_accepted_socket(
+                lambda: _Link(self, None), connection, ssl=self._server_tls, ssl_handshake_timeout=seconds
+            )
+        except OSError:  # no TLS, no certificate, or not in time
+            connection.close()
 
     async def _dial(self, peer: str, address: str) -> None:
         loop = asyncio.get_running_loop()
@@ -266,7 +313,7 @@ class LinkTransport:
     def send(self, node_id: str, data: bytes) -> bool:
         """Send to a voter; False if there is no link."""
         link = self._links.get(node_id)
-        if link is None:
+        if link is None or link.is_closing:
             return False
         if link.unsent() > MAX_UNSENT_BYTES:  # it does not read: it must not cost us memory
             link.drop()
@@ -277,7 +324,7 @@ class LinkTransport:
     def backlog(self, node_id: str) -> int | None:
         """Return the bytes waiting to be sent to a voter, or None if there is no link."""
         link = self._links.get(node_id)
-        return None if link is None else link.unsent()
+        return None if link is None or link.is_closing else link.unsent()
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -4,37 +4,28 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from engine.data.commands import app as data_app
+from engine.players.commands import app as players_app
+from engine.players.commands import fail
+from engine.progress import bar, progress
 from engine.rules.commands import app as rules_app
+from engine.tournament.commands import app as tournament_app
 
 app = typer.Typer(help="Play, train and measure without a cluster.", no_args_is_help=True)
-app.registered_commands += rules_app.registered_commands
+for part in (players_app, tournament_app, rules_app):
+    app.registered_commands += part.registered_commands
+app.add_typer(data_app, name="data")
 
 Board = Annotated[str, typer.Option(help="square8, square19, hex8 or hexagonal.")]
 Players = Annotated[int, typer.Option(min=2, max=4, help="Players of a game.")]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal games.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the net.")]
 console = Console()
-
-
-def _bar(progress: Progress, name: str, total: int) -> Any:
-    """Return a function that shows what the engine reports."""
-    task = progress.add_task(name, total=total)
-
-    def show(values: dict[str, object]) -> None:
-        words = "  ".join(f"{k} {v}" for k, v in values.items() if k not in {"done", "total", "left_s", "left_out"})
-        progress.update(task, completed=int(str(values["done"])), description=f"{name}  {words}")
-
-    return show
-
-
-def _progress() -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 def _threads(threads: int) -> None:
@@ -64,8 +55,8 @@ def selfplay(
     player = PlayerConfig("gumbel", simulations) if weights else PlayerConfig("heuristic")
     key = f"{digest(weights.read_bytes())}:gumbel:s{simulations}" if weights else "none:heuristic:-"
     spec = SelfplaySpec(board=board, players=players, player=player, player_key=key, games=games, seed=seed)
-    with _progress() as progress:
-        done = play(spec, out, weights=weights, progress=_bar(progress, "games", games))
+    with progress() as shown:
+        done = play(spec, out, weights=weights, progress=bar(shown, "games", games))
     console.print(f"{done.games} games, {done.positions} positions in {done.seconds:.1f} s; wins by seat {done.wins}")
 
 
@@ -96,8 +87,8 @@ def train(
         board=meta.board, players=meta.players, variant=meta.variant, steps=steps, seed=seed, size=size,
         learning_rate=learning_rate,
     )  # fmt: skip
-    with _progress() as progress:
-        done = run(spec, files, out, parent=parent, resume=resume, progress=_bar(progress, "steps", steps))
+    with progress() as shown:
+        done = run(spec, files, out, parent=parent, resume=resume, progress=bar(shown, "steps", steps))
     console.print(f"model {done.model}\nloss {done.loss:.3f}, held out {done.heldout_loss:.3f}, curves {done.curves}")
     if done.manifest.transferred:
         console.print(f"{len(done.manifest.transferred)} tensors came from the parent")
@@ -105,33 +96,33 @@ def train(
 
 @app.command()
 def match(
-    first: Annotated[str, typer.Argument(help="random, heuristic, flat_mc, alphabeta, or a model.safetensors.")],
+    first: Annotated[str, typer.Argument(help="random, heuristic, level:3, flat_mc:s64, a model.safetensors, …")],
     second: Annotated[str, typer.Argument(help="Its opponent.")],
     board: Board = "square8",
     players: Players = 2,
     games: Annotated[int, typer.Option(min=2, help="Games, in sets with equal openings.")] = 100,
-    simulations: Annotated[int, typer.Option(min=1, help="Simulations of nets and flat Monte-Carlo.")] = 16,
+    model: Annotated[Path | None, typer.Option(help="Weights of levels that play with a net.")] = None,
     seed: Seed = 1,
     threads: Threads = 1,
 ) -> None:
     """Play two players against each other: equal openings, every seating."""
-    from engine.players.player import PlayerConfig, make
+    from engine.nets.store import ModelError
+    from engine.players.names import parse
+    from engine.players.player import make
     from engine.rules.geometry import geometry
     from engine.tournament.play import MatchSpec, play, points
 
     _threads(threads)
-    where = geometry(board, players)
-
-    def player(name: str) -> Any:
-        path = Path(name)
-        if path.suffix == ".safetensors":
-            return make(PlayerConfig("gumbel", simulations), where, path)
-        return make(PlayerConfig(name, simulations), where)
-
+    try:
+        where = geometry(board, players)
+        named = [parse(text, model) for text in (first, second)]
+        made = [make(each.config, where, each.weights) for each in named]
+    except (ValueError, ModelError) as error:
+        fail(str(error))
     begun = time.monotonic()
     spec = MatchSpec(board=board, players=players, games=games, seed=seed, format="gauntlet")
-    with _progress() as progress:
-        played = play(spec, [player(first), player(second)], [first, second], progress=_bar(progress, "games", games))
+    with progress() as shown:
+        played = play(spec, made, [each.key for each in named], progress=bar(shown, "games", games))
     won, count = points(played, 0)
     console.print(
         f"{first}: {won:g} of {count} points ({100 * won / count:.1f} %, {100 / players:.1f} % is equal) "

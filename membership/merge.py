@@ -25,8 +25,9 @@ _KINDS: dict[State, EventKind] = {
 class Merged:
     """Gossip and presence merged by node id; the newest boot wins; see `membership.api.Membership`.
 
-    Newest is the boot that this observer met last. Two views of one boot: the one that holds it for present wins, as
-    two roads to a member are one more than needed, and `via` says which it is.
+    Newest is the boot that this observer met last. Two views of one boot: a farewell is final; else the one that holds
+    it for present wins, as two roads to a member are one more than needed, and `via` says which it is. When both hold
+    it for dead, both count as observers.
     """
 
     def __init__(self, gossip: Membership, presence: Membership) -> None:
@@ -75,6 +76,8 @@ class Merged:
         if by_gossip.boot_id != by_lease.boot_id:
             boots = self._boots[id]
             return max(by_gossip, by_lease, key=lambda member: boots.index(member.boot_id))
+        if by_gossip.state is by_lease.state is State.DEAD:
+            return msgspec.structs.replace(by_gossip, observers=by_gossip.observers + by_lease.observers)
         return by_lease if _rank(by_lease) > _rank(by_gossip) else by_gossip
 
     def events(self) -> Subscription:
@@ -142,7 +145,7 @@ class Merged:
 
 
 def _rank(member: Member) -> int:
-    return {State.ALIVE: 3, State.SUSPECT: 2, State.LEFT: 1, State.DEAD: 0}[member.state]
+    return {State.LEFT: 3, State.ALIVE: 2, State.SUSPECT: 1, State.DEAD: 0}[member.state]
 
 
 def _dead(member: Member) -> Member:

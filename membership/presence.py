@@ -78,9 +78,28 @@ class Presence:
         return self._tell(*changes)
 
     def grant_again(self, now_ms: int) -> None:
-        """Give every present member a whole time to live, as a new leader does before it may hold anyone for dead."""
-        for lease in self._leases.values():
+        """Give every present member a whole time to live, as a new leader does before it may hold anyone for dead.
+
+        Who was silent here is forgotten: its beats may have gone to another voter.
+        """
+        for node_id, lease in list(self._leases.items()):
+            if lease.member.state is State.DEAD:
+                del self._leases[node_id]
             lease.heard_ms = max(lease.heard_ms, now_ms)
+
+    def expect(self, node_id: str, boot_id: str, now_ms: int) -> list[Event]:
+        """Give a member that has not beaten here yet a whole time to live to do so."""
+        if node_id in self._leases or len(self._leases) >= _MEMBERS_MAX:
+            return []
+        lease = self._leases[node_id] = _Lease(self._member(node_id, boot_id, {}, now_ms))
+        lease.heard_ms = now_ms
+        return self._tell(("joined", lease.member))
+
+    def forget_silent(self, now_ms: int) -> None:
+        """Forget who is silent for the time to live, for an observer that does not hear all beats."""
+        for node_id, lease in list(self._leases.items()):
+            if now_ms - lease.heard_ms >= self.ttl_ms:
+                del self._leases[node_id]
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,7 +1,9 @@
-"""The small process that gossips: `python -m membership.process --settings FILE --socket PATH`.
+"""The small process that gossips: `python -m membership.process --settings FILE [--socket PATH]`.
 
-It keeps the probes of a busy trainer or voter punctual, and serves members, commands and events on a unix socket.
-It ends, with a farewell, on SIGTERM or SIGINT.
+It keeps the probes of a busy trainer or voter punctual, and serves members, commands and events on a unix
+socket, if any.
+It ends, with a farewell, on SIGTERM or SIGINT. With `--parent` it ignores them and ends, with a farewell, when its
+standard input ends: whoever started it is gone then, however that happened, or wants it to end.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,32 +128,50 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-async def run(settings: GossipSettings, path: Path) -> None:
-    """Gossip and serve until a signal asks to stop."""
+@contextlib.asynccontextmanager
+async def _served(gossip: Membership, path: Path) -> AsyncIterator[None]:
+    service = Server(gossip)
+    server = await asyncio.start_unix_server(service.accept, sock=listen(path))
+    try:
+        yield
+    finally:
+        server.close()
+        await service.close()
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+class _AtEof(asyncio.Protocol):
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self._ended = ended
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended()
+
+
+async def run(settings: GossipSettings, path: Path | None, *, parent: bool = False) -> None:
+    """Gossip and serve until a signal, or the end of the parent, asks to stop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with Gossip(settings) as gossip:
-        service = Server(gossip)
-        server = await asyncio.start_unix_server(service.accept, sock=listen(path))
-        try:
-            await stop.wait()
-            await gossip.leave()
-        finally:
-            server.close()
-            await service.close()
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+        loop.add_signal_handler(number, (lambda: None) if parent else stop.set)
+    if parent:
+        await loop.connect_read_pipe(lambda: _AtEof(stop.set), sys.stdin)
+    async with Gossip(settings) as gossip, contextlib.AsyncExitStack() as stack:
+        if path:
+            await stack.enter_async_context(_served(gossip, path))
+        await stop.wait()
+        await gossip.leave()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run, and turn an error into a sentence and an exit code."""
     parser = argparse.ArgumentParser(prog="python -m membership.process", description=__doc__)
     parser.add_argument("--settings", type=Path, required=True, help="YAML or JSON file of GossipSettings")
-    parser.add_argument("--socket", type=Path, required=True, help="unix socket to serve")
+    parser.add_argument("--socket", type=Path, help="unix socket to serve")
+    parser.add_argument("--parent", action="store_true", help="end with the standard input, not by a signal")
     options = parser.parse_args(arguments)
     try:
-        asyncio.run(run(read_settings(options.settings), options.socket))
+        asyncio.run(run(read_settings(options.settings), options.socket, parent=options.parent))
     except AppError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """Where what is missing comes from."""
 
-    async def get_artifact(self, sha256: str, path: Path) -> None:
-        """Fetch bytes by name, verified."""
+    async def get_artifact(self, sha256: str, path: Path, *, job: str = "") -> None:
+        """Fetch bytes by name on behalf of a job, verified."""
 
 
 class Cache:
@@ -34,7 +34,7 @@ class Cache:
         """Where these bytes are or would be."""
         return self._folder / sha256
 
-    async def get(self, sha256: str) -> Path:
+    async def get(self, sha256: str, job: str = "") -> Path:
         """Return the file with these bytes, fetched at most once at a time; raises what the source raises."""
         if not is_name(sha256):
             raise ValueError(f"{sha256!r} is not the SHA-256 of an artifact")
@@ -43,7 +43,7 @@ class Cache:
             if path.exists():
                 os.utime(path)
             else:
-                await self._source.get_artifact(sha256, path)
+                await self._source.get_artifact(sha256, path, job=job)
                 path.chmod(0o444)
                 self.evict()
         return path

@@ -27,6 +27,10 @@ def work(
     threads: Annotated[int | None, typer.Option(help="Threads of one job.")] = None,
     kinds: Annotated[str, typer.Option(help="Kinds of jobs to run, separated by commas; all by default.")] = "",
     labels: Annotated[str, typer.Option(help="Labels that jobs may ask for, separated by commas.")] = "",
+    gossip: Annotated[str, typer.Option(help="HOST:PORT that voters reach; a death is noticed sooner then.")] = "",
+    gossip_bind: Annotated[str, typer.Option(help="HOST:PORT to listen on when that is another.")] = "",
+    gossip_key: Annotated[list[Path] | None, typer.Option(help="Copy of the cluster's secrets/gossip.key.")] = None,
+    provider: Annotated[str, typer.Option(help="Who rents this machine out; voters may limit its bandwidth.")] = "",
     spot_command: Annotated[str, typer.Option(help="Exits with 0 when the machine is about to be taken away.")] = "",
     memory_mb: Annotated[int, typer.Option(help="Memory of one job with its children; 0 = an equal share.")] = 0,
     hang_s: Annotated[int, typer.Option(help="A job that says nothing for this long is taken for hung.")] = 300,
@@ -40,6 +44,8 @@ def work(
         "id": worker_id, "join": join, "token_file": token_file and str(token_file), "ca": ca and str(ca),
         "data": data and str(data), "slots": slots, "threads": threads,
         "kinds": [kind for kind in kinds.split(",") if kind], "labels": [label for label in labels.split(",") if label],
+        "provider": provider, "gossip": gossip, "gossip_bind": gossip_bind,
+        "gossip_keys": [str(path) for path in gossip_key or ()],
     }  # fmt: skip
     from workers.start import Extra, settings_of, work_for  # what a help text does not need
 

@@ -40,12 +40,12 @@ class Voters(Protocol):
         """Give a sign of life."""
 
     async def put_artifact(
-        self, path: Path, *, kind: str, config: str = "", progress: Callable[[int, int], None] | None = None
+        self, path: Path, *, kind: str, config: str = "", job: str = "", sha256: str = ""
     ) -> ArtifactRef:
-        """Store a file."""
+        """Store a file whose digest is known, on behalf of a job."""
 
-    async def get_artifact(self, sha256: str, path: Path, progress: Callable[[int, int], None] | None = None) -> None:
-        """Fetch a file."""
+    async def get_artifact(self, sha256: str, path: Path, *, job: str = "") -> None:
+        """Fetch a file on behalf of a job."""
 
 
 class Courier:
@@ -153,7 +153,9 @@ class Courier:
         async with self._busy.setdefault(ref.sha256, asyncio.Lock()), self._slots:
             if ref.sha256 in entry.stored:
                 return
-            stored = await self._voters.put_artifact(entry.path(ref), kind=ref.kind, config=entry.config)
+            stored = await self._voters.put_artifact(
+                entry.path(ref), kind=ref.kind, config=entry.config, job=entry.job, sha256=ref.sha256
+            )
             if stored.sha256 != ref.sha256:
                 raise CorruptArtifact(ref.sha256)
             entry.stored.add(ref.sha256)

@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from config.cluster import WorkerSettings
 
 
+KEPT_S = 86_400  # machines slow down: what was measured longer ago is measured anew
+
+
 class Measured(msgspec.Struct, frozen=True):
-    """What a runner measured once with this build: rules version, policy layout, rates in thousandths a second."""
+    """What a runner measured with this build: rules version, policy layout, rates in thousandths a second."""
 
     build: str
     rules_version: str = ""
     policy_layout: str = ""
     rates: dict[str, int] = {}
     devices: tuple[tuple[str, int], ...] = ()
+    at_s: int = 0  # Unix time
 
 
 def accelerators() -> tuple[tuple[str, int], ...]:
@@ -94,12 +98,13 @@ def capability(settings: WorkerSettings, kinds: tuple[str, ...], measured: Measu
 
 
 def load_measured(path: Path, current: Measured) -> Measured | None:
-    """What an earlier start measured, None when build or devices have changed since."""
+    """What an earlier start measured, None when build or devices have changed since, or after a day."""
     try:
         kept = msgspec.json.decode(path.read_bytes(), type=Measured)
     except (OSError, msgspec.DecodeError):
         return None
-    return kept if (kept.build, kept.devices) == (current.build, current.devices) else None
+    same = (kept.build, kept.devices) == (current.build, current.devices)
+    return kept if same and 0 <= current.at_s - kept.at_s < KEPT_S else None
 
 
 def save_measured(path: Path, measured: Measured) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +20,18 @@ from config.cluster import WorkerSettings
 from config.errors import ConfigError
 from config.load import convert, load
 from workers import devices, jobs
-from workers.agent import Agent, Limits
+from workers.agent import Agent
+from workers.attempts import Options, SlotSpec
+from workers.client import WorkerClient
 from workers.control import Control, watch_spot
-from workers.decisions import Options, SlotSpec
+from workers.gossip import GossipProcess, describe
+from workers.limits import Limits
 from workers.process import RunnerProcess, tail
-from workqueue.client import Client
-from workqueue.transfer import put_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from workqueue.machine.commands import ArtifactRef, Capability
-    from workqueue.transfer import Progress
+    from workqueue.machine.commands import Capability
 
 log = structlog.get_logger()
 _MEASURE_S = 300.0  # the engine may compile first
@@ -45,18 +46,6 @@ class Extra(msgspec.Struct, frozen=True):
     hang_ms: int = 300_000
     grace_ms: int = 20_000
     canary: bool = True
-
-
-class Throttled(Client):
-    """A client whose uploads take no more than `kbps` each; 0 = unlimited."""
-
-    kbps = 0
-
-    async def put_artifact(
-        self, path: Path, *, kind: str, config: str = "", progress: Progress | None = None
-    ) -> ArtifactRef:
-        """Store a file's bytes on the voters."""
-        return await put_artifact(self, path, kind=kind, config=config, progress=progress, kbps=self.kbps)
 
 
 def settings_of(path: Path | None, flags: dict[str, Any]) -> WorkerSettings:
@@ -84,19 +73,18 @@ async def work_for(settings: WorkerSettings, extra: Extra) -> int:
         capability = devices.capability(settings, _kinds(measured), measured)
         options, limits = plan(settings, extra, capability)
         log.info("worker.starts", worker=options.worker, slots=len(options.slots), kinds=",".join(capability.kinds))
-        client = Throttled(
-            settings.join, token=token, ca=Path(settings.ca), actor=f"worker:{settings.id}", deadline_s=10.0
-        )
-        client.kbps = settings.upload_kbps_max
-        async with client:
+        client = WorkerClient(settings, token)
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(client)
+            if settings.gossip:
+                gossip = GossipProcess(settings, options.boot, describe(capability), client)
+                await stack.enter_async_context(gossip)
             agent = Agent(options, limits, data, client)
-            async with Control(data, agent.order):
-                spot = asyncio.create_task(watch_spot(extra.spot_command, agent.order)) if extra.spot_command else None
-                try:
-                    return await agent.run()
-                finally:
-                    if spot:
-                        spot.cancel()
+            await stack.enter_async_context(Control(data, agent.order))
+            if extra.spot_command:
+                spot = asyncio.create_task(watch_spot(extra.spot_command, agent.order))
+                stack.callback(spot.cancel)
+            return await agent.run()
 
 
 def plan(settings: WorkerSettings, extra: Extra, capability: Capability) -> tuple[Options, Limits]:
@@ -132,7 +120,7 @@ def _kinds(measured: devices.Measured) -> tuple[str, ...]:
 
 async def _measure(data: Path, extra: Extra) -> devices.Measured:
     """Measure the engine in a runner of its own, or take what an earlier start of the same build measured."""
-    bare = devices.Measured(devices.build(), devices=devices.accelerators())
+    bare = devices.Measured(devices.build(), devices=devices.accelerators(), at_s=time.time_ns() // 10**9)
     kept = devices.load_measured(data / "measured.json", bare)
     if kept:
         return kept
@@ -140,7 +128,7 @@ async def _measure(data: Path, extra: Extra) -> devices.Measured:
         found = await _ask_runner(data, "workers.canary:versions")
     else:
         log.info("worker.measures", note="the engine compiles on its first start")
-        found = await _ask_runner(data, "workers.canary:measure")
+        found = await _ask_runner(data, "workers.canary:measure", 0 if bare.devices else -1)
     if found is None:
         return bare
     measured = msgspec.structs.replace(bare, rules_version=str(found["rules_version"]), rates=found.get("rates", {}))
@@ -149,7 +137,7 @@ async def _measure(data: Path, extra: Extra) -> devices.Measured:
     return measured
 
 
-async def _ask_runner(data: Path, target: str) -> dict[str, Any] | None:
+async def _ask_runner(data: Path, target: str, device: int = -1) -> dict[str, Any] | None:
     answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
 
     def told(parts: list[Any]) -> None:
@@ -163,7 +151,7 @@ async def _ask_runner(data: Path, target: str) -> dict[str, Any] | None:
             answer.set_result(["checked", "failed", "runner.crashed", "node", f"exit code {code}: {tail(path)}"])
 
     path = data / "measure.log"
-    runner = RunnerProcess(device=-1, threads=1, log=path, on_frame=told, on_exit=gone)
+    runner = RunnerProcess(device=device, threads=1, log=path, on_frame=told, on_exit=gone)
     await runner.start()
     try:
         async with asyncio.timeout(_MEASURE_S):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from consensus import ConsensusError, NotLeader, Overloaded, Unknown
-from workqueue.machine.outcomes import Empty, Refused
+from workqueue.machine.outcomes import Changed, Empty, Granted, Refused
+from workqueue.meters import Meters
 from workqueue.parking import Parked
 from workqueue.replication import CoreState, core_state
 from workqueue.stream import PUSH, ErrorBody, Frame, FrameError, Splitter, StreamError, decode_as, pack
@@ -97,6 +98,7 @@ class CoreServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pushed_state: CoreState | None = None
         self._pushed_views: dict[str, bytes] = {}
+        self.meters = Meters(machine.last_seq)
 
     def connection(self) -> Connection:
         """Return the protocol of a new connection."""
@@ -106,6 +108,7 @@ class CoreServer:
         """Push state, expire parked claims; ends when cancelled."""
         while True:
             self._push_state()
+            self.meters.look(self._machine)
             for claim in self._parked.expired(self._loop.time()):
                 self._answer_claim(claim, Empty(retry_ms=0))
             self._sweep_soon()
@@ -176,16 +179,26 @@ class CoreServer:
         requests, self._requests = self._requests, []
         takers, self._takers = self._takers, []
         self._add_riders(requests, takers)
+        started = self._loop.time()
 
         def committed(outcomes: Sequence[object] | None, error: ConsensusError | None) -> None:
             failed = None if error is None else _error_body(error)
             known, at = outcomes or (), 0
+            if outcomes:
+                self._measure(self._loop.time() - started, outcomes)
+                if any(type(outcome) is Changed for outcome in outcomes):
+                    self._push_state()  # a kind or token that was answered for is known to the fronts
             for count, taken in takers:
                 taken(known[at : at + count], failed)
                 at += count
             self._sweep_soon()
 
         self._log.propose_nowait(requests, committed)
+
+    def _measure(self, seconds: float, outcomes: Sequence[object]) -> None:
+        self.meters.commits.observe(seconds)
+        if granted := sum(type(outcome) is Granted for outcome in outcomes):
+            self.meters.claims.observe(seconds, granted)
 
     def _add_riders(self, requests: list[bytes], takers: list[tuple[int, Taken]]) -> None:
         """Let claims that wait travel with jobs that are being added: granted in the same entry, one commit sooner."""
@@ -297,12 +310,16 @@ class CoreServer:
             case "barrier":
                 return await self._log.barrier()
             case "status":
+                self.meters.look(self._machine)
                 return {
                     "state": self._state(),
                     "log": self._log.metrics(),
                     "parked": len(self._parked),
                     "digests": {str(index): digest for index, digest in self._log.digests().items()},
+                    "meters": self.meters.report(),
                 }
+            case "meters":
+                return self.meters.report()
             case "transfer":
                 await self._log.transfer_leadership(decode_as(tuple[str], body)[0] or None)
                 return None

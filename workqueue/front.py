@@ -23,7 +23,7 @@ from workqueue.peers import Peers
 from workqueue.process import VoterConfig, run_process, say_ready
 from workqueue.routing import Router
 from workqueue.security import read_secret
-from workqueue.store import open_store
+from workqueue.store import keep_swept, open_store
 from workqueue.tls import server_context, voter_client_context
 from workqueue.transfer import Holders
 
@@ -49,8 +49,10 @@ async def serve(config: VoterConfig) -> None:
         )
         base = config.folder
         context.store = open_store(config.cluster.store, config.data / "artifacts", base)
+        context.extra_status["store"] = context.store.usage
+        stack.push_async_callback(_cancel, asyncio.create_task(keep_swept(context.store)))
         others = {voter.id: voter.http for voter in config.cluster.voters if voter.id != config.voter.id}
-        context.holders = Holders(others, context.peers.session)
+        context.holders = Holders(others, context.peers.session, context.peers.tls)
         duties = asyncio.create_task(run_duties(context, all_duties(), wall_ms))
         stack.push_async_callback(_cancel, duties)
         runner = web.AppRunner(make_app(context), access_log=None, shutdown_timeout=_SHUTDOWN_S)

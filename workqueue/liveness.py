@@ -1,6 +1,7 @@
 """Who seems alive, as the front sees it: gossip of its own process, and heartbeats that workers send to any voter.
 
 Heartbeats are passed on to the leader, whose duty confirms deaths; a new leader gives everyone a whole time to live.
+Only the leader hears them all, so only there is silence a verdict; elsewhere the silent are forgotten.
 """
 
 from __future__ import annotations
@@ -41,26 +42,42 @@ class Beats:
         self._led = False
 
     def beat(self, worker: str, boot: str, seq: int, metadata: Metadata, *, forwarded: bool = False) -> None:
-        """Note a heartbeat, and pass it on to the leader unless it came from a voter."""
+        """Note a heartbeat, and pass it on to the leader unless it came from a voter.
+
+        Raises StreamError when the leader cannot be reached from here: the worker does better at another voter.
+        """
         try:
             self._presence.beat(worker, boot, seq, metadata, monotonic_ms())
         except MembershipError as error:
             raise StreamError("limit", str(error), 5_000) from error
-        leader = self._core.state.leader
-        if forwarded or self._core.leads or not leader:
+        if forwarded or self._core.leads:
             return
-        if calls := self._peers.calls(leader):
-            calls.notify("beat", (worker, boot, seq, metadata))
+        leader = self._core.state.leader
+        calls = self._peers.calls(leader) if leader else None
+        if calls is None:
+            raise StreamError("unavailable", "this voter cannot reach the leader", 200)
+        calls.notify("beat", (worker, boot, seq, metadata))
+
+    def expect(self, worker: str, boot: str) -> None:
+        """Have a registered worker beat within the time to live, also one that beat to an earlier leader only."""
+        self._presence.expect(worker, boot, monotonic_ms())
 
     async def watch(self) -> None:
         """Hold the silent for suspect, then dead."""
         while True:
-            now_ms = monotonic_ms()
-            if self._core.leads and not self._led:
-                self._presence.grant_again(now_ms)
-            self._led = self._core.leads
-            self._presence.expire(now_ms)
+            self.look(monotonic_ms())
             await asyncio.sleep(self._presence.ttl_ms / 20_000)
+
+    def look(self, now_ms: int) -> None:
+        """Judge who is silent by now."""
+        leads = self._core.leads
+        if leads and not self._led:
+            self._presence.grant_again(now_ms)
+        self._led = leads
+        if leads:
+            self._presence.expire(now_ms)
+        else:
+            self._presence.forget_silent(now_ms)
 
 
 @contextlib.asynccontextmanager

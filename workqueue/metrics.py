@@ -5,13 +5,23 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from workqueue.http.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from prometheus_client.core import Metric
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # series that say only when this process began
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 
@@ -31,7 +41,6 @@ class Metrics:
         self.terms = Counter("rift_leader_changes", "Terms that this front has seen begin", registry=self.registry)
         self.propose = self.calls.labels("propose")
         self.claim = self.calls.labels("claim")
-        self._gauges: dict[str, Gauge] = {}
 
     @contextlib.contextmanager
     def connection(self, limit: int) -> Iterator[None]:
@@ -46,12 +55,16 @@ class Metrics:
             self._open -= 1
             self.connections.set(self._open)
 
-    def gauge(self, name: str, help_text: str, labels: tuple[str, ...] = ()) -> Gauge:
-        """Return the gauge of that name."""
-        if name not in self._gauges:
-            self._gauges[name] = Gauge(name, help_text, labels, registry=self.registry)
-        return self._gauges[name]
+    def text(self, families: Iterable[Metric]) -> bytes:
+        """Return what was counted here, and other families, in the text format."""
+        return generate_latest(self.registry) + generate_latest(_Given(list(families)))
 
-    def text(self) -> bytes:
-        """Return everything in the text format."""
-        return generate_latest(self.registry)
+
+class _Given:
+    """As much of a registry as writing text needs."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families

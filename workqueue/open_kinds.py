@@ -52,6 +52,14 @@ def check(schema: str, value: object, what: str) -> None:
         raise SchemaMismatch(f"{what} does not fit its schema at {error.json_path}: {error.message[:300]}")
 
 
+def plain(raw: msgspec.Raw, what: str) -> object:
+    """Return msgpack as plain values; raises SchemaMismatch for bytes that are not."""
+    try:
+        return msgspec.msgpack.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise SchemaMismatch(f"{what} cannot be read: {error}") from error
+
+
 def with_schema(kinds: Iterable[Mapping[str, Any]], field: str) -> dict[str, str]:
     """Return the schemas by kind, of the kinds that have one."""
     return {str(kind["name"]): str(kind[field]) for kind in kinds if kind.get(field, "{}") not in {"", "{}"}}
@@ -62,4 +70,5 @@ def check_payloads(kinds: Iterable[Mapping[str, Any]], jobs: Iterable[tuple[str,
     schemas = with_schema(kinds, "payload_schema")
     for kind, payload in jobs:
         if kind in schemas:
-            check(schemas[kind], msgspec.msgpack.decode(payload), f"the payload of a `{kind}` job")
+            what = f"the payload of a `{kind}` job"
+            check(schemas[kind], plain(payload, what), what)

@@ -28,12 +28,12 @@ class Peers:
 
     def __init__(self, me: str, voters: tuple[VoterAddress, ...], tls: ssl.SSLContext) -> None:
         self._others = [voter for voter in voters if voter.id != me]
-        self._tls = tls
+        self.tls = tls
         self._links: dict[str, WsLink] = {}
         self._changed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls, limit=0))
+        self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.tls, limit=0))
         self._tasks = [asyncio.create_task(self._keep(voter)) for voter in self._others]
         return self
 
@@ -60,7 +60,7 @@ class Peers:
     async def _keep(self, voter: VoterAddress) -> None:
         pause = _PAUSE_S
         while True:
-            link = WsLink(self.session, voter.http, tls=self._tls, headers={}, on_push=_ignore)
+            link = WsLink(self.session, voter.http, tls=self.tls, headers={}, on_push=_ignore)
             with contextlib.suppress(StreamError):
                 async with link:
                     self._set(voter.id, link)

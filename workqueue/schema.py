@@ -201,11 +201,12 @@ class ExportResult(Schema, frozen=True):
 
 
 class VerifyPayload(Schema, frozen=True):
-    """Re-play a shard, or re-evaluate a model on known positions."""
+    """Replay the games of a shard or of a match's records, or check that a model can be used; name one of them."""
 
     shard: str = ""
     model: str = ""
     rules_version: str = ""
+    record: str = ""
 
 
 class VerifyResult(Schema, frozen=True):
@@ -214,6 +215,8 @@ class VerifyResult(Schema, frozen=True):
     ok: bool
     games: int = 0
     detail: str = ""
+    outcomes: tuple[tuple[int, ...], ...] = ()  # ranks by seat of each game, in order
+    plies: tuple[int, ...] = ()  # of each game
 
 
 class BenchmarkPayload(Schema, frozen=True):

@@ -9,6 +9,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from workqueue.standing import standing
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -104,10 +106,7 @@ def games_a_second(rows: Sequence[dict[str, Any]]) -> float:
 def _workers(rows: Sequence[dict[str, Any]]) -> Table:
     table = _table("workers", ("worker", "state", "running", "completed", "failed"))
     for row in rows:
-        state = (
-            "quarantined" if row["quarantined"] else "draining" if row["drain"] else "live" if row["live"] else "gone"
-        )
-        table.add_row(row["id"], state, str(len(row["running"])), str(row["completed"]), str(row["failed"]))
+        table.add_row(row["id"], standing(row), str(len(row["running"])), str(row["completed"]), str(row["failed"]))
     return table
 
 

@@ -7,12 +7,16 @@ place, so whatever has a name is whole. An interrupted upload goes on at the len
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+import structlog
 
 from config.errors import AppError
 from workqueue.errors import CorruptArtifact
@@ -22,7 +26,11 @@ if TYPE_CHECKING:
 
     from config.cluster import StoreSettings
 
+log = structlog.get_logger()
 BLOCK_BYTES = 1 << 20
+SYNC_BYTES = 16 << 20
+LEFT_S = 86_400.0  # an upload that nobody goes on with for so long is dropped
+SWEEP_S = 3_600.0
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -103,6 +111,12 @@ class ArtifactStore(Protocol):
     async def inventory(self) -> dict[str, int]:
         """Size of every artifact by name."""
 
+    def sweep(self, older_than_s: float, now_s: float) -> list[str]:
+        """Drop what was begun and left on this voter's disk for long; returns the names; blocks."""
+
+    def usage(self) -> dict[str, int]:
+        """Say what of this voter's disk is used and may be used."""
+
 
 class Upload:
     """One connection's part of an upload. Its methods block: call them in a thread, one at a time."""
@@ -117,6 +131,7 @@ class Upload:
         self._file = self._path.open("r+b" if offset else "wb")
         self.offset = 0
         self._resume = offset
+        self._synced = offset
         self.superseded = False
 
     def prepare(self) -> None:
@@ -144,6 +159,13 @@ class Upload:
         self._hash.update(block)
         self.offset += len(block)
 
+    def sync_ahead(self, block: bytes) -> None:
+        """Have what was written reach the disk while more arrives, so that little is left for the end."""
+        del block
+        if self.offset - self._synced >= SYNC_BYTES:
+            self._synced = self.offset
+            os.fdatasync(self._file.fileno())
+
     def finish(self) -> bool:
         """Give whole and right bytes their name; False when some are still to come. Raises CorruptArtifact."""
         if self.offset < self._size:
@@ -156,6 +178,11 @@ class Upload:
         self.close()
         self._store.adopt(self._path, self._sha256)
         return True
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes that are still to be written by this connection."""
+        return 0 if self._file.closed else self._size - self.offset
 
     def close(self) -> None:
         """Keep what was written for a later connection."""
@@ -213,7 +240,7 @@ class DiskStore:
             held = 0
         if offset not in {0, held}:
             raise OffsetMismatch(held)
-        self._make_room(size - held)
+        self._make_room(size - held, sha256)
         if older := self._writers.get(sha256):
             older.superseded = True
         upload = self._writers[sha256] = Upload(self, sha256, size, offset)
@@ -278,18 +305,43 @@ class DiskStore:
 
     def sweep(self, older_than_s: float, now_s: float) -> list[str]:
         """Drop unfinished uploads that nobody has touched for long; returns their names."""
-        old = [path for path in self._partial.iterdir() if now_s - path.stat().st_mtime > older_than_s]
+        old = [name for name, (_, changed_s) in self._unfinished().items() if now_s - changed_s > older_than_s]
+        for name in old:
+            self.discard(name)
+        return old
+
+    def sweep_whole(self, older_than_s: float, now_s: float) -> list[str]:
+        """Drop whole artifacts that are old, where this folder is only a stage on the way elsewhere."""
+        old = [path for path in self._objects.glob("??/*") if now_s - path.stat().st_mtime > older_than_s]
         for path in old:
-            self.discard(path.name)
+            self._used -= path.stat().st_size
+            path.unlink(missing_ok=True)
         return [path.name for path in old]
+
+    def usage(self) -> dict[str, int]:
+        """Bytes of whole artifacts and of unfinished uploads, and the quota."""
+        unfinished = sum(size for size, _ in self._unfinished().values())
+        return {"used_bytes": self._used, "unfinished_bytes": unfinished, "quota_bytes": self._quota}
+
+    def _unfinished(self) -> dict[str, tuple[int, float]]:
+        """Size and time of the last change of every partial file."""
+        found = {}
+        for path in self._partial.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it became whole at this moment
+                stat = path.stat()
+                found[path.name] = (stat.st_size, stat.st_mtime)
+        return found
 
     def _scan(self) -> Iterator[tuple[str, int]]:
         for path in self._objects.glob("??/*"):
             if is_name(path.name):
                 yield path.name, path.stat().st_size
 
-    def _make_room(self, more: int) -> None:
-        if self._used + more > self._quota:
+    def _make_room(self, more: int, own: str = "") -> None:
+        """Refuse what would not fit beside all that is whole, unfinished or on its way here."""
+        taken = self._used + sum(size for size, _ in self._unfinished().values())
+        taken += sum(upload.missing_bytes for name, upload in self._writers.items() if name != own)
+        if taken + more > self._quota:
             raise StoreFull(
                 f"the quota of {self._quota >> 20} MB is used up; raise store.quota_mb or collect artifacts"
             )
@@ -307,6 +359,14 @@ def open_store(settings: StoreSettings, folder: Path, base: Path) -> ArtifactSto
     from workqueue.store_s3 import S3Store  # only clusters with an object store need its library
 
     return S3Store(settings, base, staging=disk)
+
+
+async def keep_swept(store: ArtifactStore) -> None:
+    """Drop what was begun and left, for ever."""
+    while True:
+        if gone := await asyncio.to_thread(store.sweep, LEFT_S, time.time_ns() / 1e9):
+            log.info("artifacts.swept", count=len(gone))
+        await asyncio.sleep(SWEEP_S)
 
 
 def _sync_folder(path: Path) -> None:

@@ -121,6 +121,14 @@ class S3Store:
                     found[name] = int(item["size"])
         return found
 
+    def sweep(self, older_than_s: float, now_s: float) -> list[str]:
+        """Drop what waits on this voter's disk for long: uploads, and whole files that could not be sent on."""
+        return self.staging.sweep(older_than_s, now_s) + self.staging.sweep_whole(older_than_s, now_s)
+
+    def usage(self) -> dict[str, int]:
+        """What waits on this voter's disk."""
+        return self.staging.usage()
+
     def _key(self, sha256: str) -> str:
         return f"{self._prefix}/{sha256[:2]}/{sha256}" if self._prefix else f"{sha256[:2]}/{sha256}"
 

@@ -8,6 +8,7 @@ thrown away, its holder is asked to check itself, and the next one is tried.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import random
@@ -17,19 +18,24 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 import aiohttp
 import msgspec
 
+from workqueue.blocks import Throttle, gather_blocks, pipe, read_blocks
 from workqueue.errors import CorruptArtifact, Rejected, Unavailable
 from workqueue.machine.commands import ArtifactRef
+from workqueue.mirror import OFFSET, Mirror
 from workqueue.store import BLOCK_BYTES, digest_file
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
+PROVIDER = "Rift-Provider"  # headers that say whose bandwidth a transfer uses
+JOB = "Rift-Job"
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
-OFFSET = "Upload-Offset"
 _TRIES = 6
 _PAUSE_S = 0.2
-_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=60)
+_READ_S = 60.0
+_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=_READ_S)
 _TRANSIENT = frozenset({409, 422, 429, 500, 502, 503, 504})  # 422: bytes were damaged on the way
 
 
@@ -49,6 +55,15 @@ class Http(Protocol):
         """URLs of voters, the best first."""
 
 
+class ForJob:
+    """A client on behalf of one job."""
+
+    def __init__(self, http: Http, job: str) -> None:
+        self.session = http.session
+        self.servers = http.servers
+        self.headers = http.headers | ({JOB: job} if job else {})
+
+
 class Stored(msgspec.Struct, frozen=True):
     """What a voter answers to a finished upload: who holds the bytes, and how many should."""
 
@@ -58,31 +73,31 @@ class Stored(msgspec.Struct, frozen=True):
     wanted: int
 
 
-class Throttle:
-    """A token bucket over bytes; 0 = unlimited."""
-
-    def __init__(self, kbps: int) -> None:
-        self._bytes_s = kbps * 125
-        self._free_at = 0.0
-
-    async def take(self, size: int) -> None:
-        """Wait until `size` more bytes may pass."""
-        if not self._bytes_s:
-            return
-        now = asyncio.get_running_loop().time()
-        self._free_at = max(self._free_at, now) + size / self._bytes_s
-        await asyncio.sleep(self._free_at - now)
-
-
 async def put_artifact(
-    http: Http, path: Path, *, kind: str, config: str = "", progress: Progress | None = None, kbps: int = 0
+    http: Http,
+    path: Path,
+    *,
+    kind: str,
+    config: str = "",
+    sha256: str = "",
+    progress: Progress | None = None,
+    throttle: Throttle | None = None,
 ) -> ArtifactRef:
-    """Store a file's bytes; raises Unavailable when no voter takes them, Rejected when they are refused."""
-    sha256 = await asyncio.to_thread(digest_file, path)
+    """Store a file's bytes, whose digest may be known.
+
+    Raises Unavailable when no voter takes them, Rejected when they are refused, and CorruptArtifact when they are no
+    longer what `sha256` says.
+    """
+    digest = sha256 or await asyncio.to_thread(digest_file, path)
     size = (await asyncio.to_thread(path.stat)).st_size
-    ref = ArtifactRef(sha256, size, kind)
+    ref = ArtifactRef(digest, size, kind)
     query = {"kind": kind, "config": config}
-    await upload(http, http.servers, path, ref, query, progress=progress, throttle=Throttle(kbps))
+    try:
+        await upload(http, http.servers, path, ref, query, progress=progress, throttle=throttle)
+    except (Unavailable, Rejected) as error:
+        if sha256 and await asyncio.to_thread(digest_file, path) != sha256:
+            raise CorruptArtifact(sha256) from error
+        raise
     return ref
 
 
@@ -123,7 +138,11 @@ async def get_artifact(http: Http, sha256: str, path: Path, progress: Progress |
 
 
 async def download(
-    http: Http, servers: Sequence[str], sha256: str, path: Path, progress: Progress | None = None
+    http: Http,
+    servers: Sequence[str],
+    sha256: str,
+    path: Path,
+    progress: Progress | None = None,
 ) -> None:
     """Fetch from any of `servers`, going on from one to the next; `path` appears only whole and verified."""
     partial = path.with_name(path.name + ".part")
@@ -159,15 +178,22 @@ async def download(
 class Holders:
     """The artifact routes of other voters, reached with this voter's certificate (the session's)."""
 
-    def __init__(self, urls: Mapping[str, str], session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, urls: Mapping[str, str], session: aiohttp.ClientSession, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.headers: dict[str, str] = {}
         self.urls = dict(urls)
         self.session = session
+        self._tls = tls
 
     @property
     def servers(self) -> list[str]:
         """URLs of all the others."""
         return list(self.urls.values())
+
+    def mirror(self, voter: str, sha256: str, kind: str) -> Mirror:
+        """A way to pass an upload on to another voter while it arrives."""
+        return Mirror(self.urls[voter], self._tls, sha256, kind)
 
     async def push(self, voter: str, path: Path, ref: ArtifactRef) -> None:
         """Copy a file to another voter, which verifies it."""
@@ -235,12 +261,8 @@ async def _refuse(answer: aiohttp.ClientResponse) -> None:
 async def _blocks(
     path: Path, start: int, size: int, progress: Progress | None, throttle: Throttle
 ) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        file.seek(start)
-        while start < size:
-            block = await asyncio.to_thread(file.read, BLOCK_BYTES)
-            if not block:
-                return
+    async with contextlib.aclosing(read_blocks(path, start, size)) as blocks:
+        async for block in blocks:
             await throttle.take(len(block))
             yield block
             start += len(block)
@@ -251,7 +273,7 @@ async def _blocks(
 async def _fetch_rest(http: Http, url: str, partial: Path, progress: Progress | None) -> str:
     have = _held(partial)
     headers = http.headers | ({"Range": f"bytes={have}-"} if have else {})
-    async with http.session.get(url, headers=headers, timeout=_TIMEOUT) as answer:
+    async with http.session.get(url, headers=headers, timeout=_TIMEOUT, read_bufsize=BLOCK_BYTES) as answer:
         if answer.status == 404:
             raise _Missing
         if answer.status == 416:  # all bytes are here already
@@ -274,12 +296,17 @@ async def _receive(
             file.write(block)
             digest.update(block)
 
-        async for block in answer.content.iter_chunked(BLOCK_BYTES):
-            await asyncio.to_thread(keep, block)
-            have += len(block)
-            if progress:
-                progress(have, size)
+        async with contextlib.aclosing(gather_blocks(answer.content, _READ_S)) as blocks:
+            await pipe(_told(blocks, have, size, progress), [keep])
     return digest.hexdigest()
+
+
+async def _told(blocks: AsyncIterator[bytes], done: int, size: int, progress: Progress | None) -> AsyncIterator[bytes]:
+    async for block in blocks:
+        yield block
+        done += len(block)
+        if progress:
+            progress(done, size)
 
 
 def _replay(file: BinaryIO, digest: hashlib._Hash, have: int) -> None:

@@ -128,12 +128,12 @@ def _problem(shard: Shard) -> str:
         (len(shard.plies) == shard.meta.games == len(shard.ranks) > 0, "its games do not add up"),
         (shard.ranks.shape[1:] == (shard.meta.players,), "its ranks are not of its players"),
         (int(shard.plies.sum()) == codes, "its plies do not add up"),
-        (codes > 0 and 0 <= int(shard.codes.min()) and int(shard.codes.max()) < size, "a code is out of range"),
+        (codes > 0 and int(shard.codes.min()) >= 0 and int(shard.codes.max()) < size, "a code is out of range"),
         (
             targets == len(shard.targets_count) == len(shard.targets_value) == shard.meta.positions,
             "its targets do not add up",
         ),
-        (not targets or (0 <= shard.targets_ply.min() and shard.targets_ply.max() < codes), "a target names no ply"),
+        (not targets or (shard.targets_ply.min() >= 0 and shard.targets_ply.max() < codes), "a target names no ply"),
         (
             int(shard.targets_count.sum()) == len(shard.targets_code) == len(shard.targets_prob),
             "its policies do not add up",
@@ -150,7 +150,7 @@ def _problem(shard: Shard) -> str:
 def replay_games(
     codes: Words, plies: Words, g: Tables, claimed: Words, keep: Words, states: Words, finals: Words
 ) -> int:
-    """Replay games; write the state before each ply with keep >= 0 and the final states; return the first bad game or -1."""
+    """Replay games; write final states and those before plies with keep >= 0; return the first bad game or -1."""
     s = np.empty(g.state_words, np.int32)
     out = np.empty(g.max_legal, np.int32)
     found = np.empty(g.players, np.int32)

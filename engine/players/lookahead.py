@@ -14,7 +14,7 @@ from engine.rules import layout as lay
 from engine.rules.cells import Words
 from engine.rules.compiled import kernel
 from engine.rules.geometry import Tables
-from engine.rules.kernels import apply, draw, legal, playout_words, seed_random
+from engine.rules.kernels import apply, draw, legal, playout_words, seed_random, state_hash
 from engine.search.tree import settle
 
 WIDTH = 12  # moves looked at below the root, the best by one decision of lookahead first
@@ -40,6 +40,22 @@ def flat_monte_carlo(s: Words, g: Tables, playouts: int, seed: int) -> int:
         if wins > best_wins:
             best, best_wins = j, wins
     return int(codes[best])
+
+
+@kernel
+def rollouts(data: Words, rows: Words, g: Tables, playouts: int, chances: Floats) -> None:
+    """Write the share of random games that each seat wins from rows [n, players]; equal positions, equal games."""
+    rng = np.empty(1, np.int64)
+    out = np.empty(g.max_legal, np.int32)
+    work = np.empty_like(data[0])
+    for k in range(len(rows)):
+        chances[k, :] = 0.0
+        seed_random(rng, state_hash(data[rows[k]], g))
+        for _ in range(playouts):
+            work[:] = data[rows[k]]
+            playout_words(work, g.table, out, rng, 1 << 30)
+            if work[lay.WINNER]:
+                chances[k, work[lay.WINNER] - 1] += 1.0 / playouts
 
 
 @kernel

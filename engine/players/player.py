@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from engine.nets.evaluator import Evaluator, NetEvaluator
 from engine.nets.store import load
+from engine.players.estimate import RolloutEvaluator
 from engine.players.heuristic import WEIGHTS, score_rows
 from engine.players.lookahead import flat_monte_carlo, max_n
 from engine.rules.cells import Words
@@ -18,8 +20,9 @@ from engine.rules.geometry import Geometry, Tables
 from engine.rules.kernels import legal
 from engine.search.gumbel import GumbelSearch
 
-KINDS = ("random", "heuristic", "flat_mc", "alphabeta", "policy", "gumbel")
+KINDS = ("random", "heuristic", "flat_mc", "alphabeta", "search", "mixed", "policy", "gumbel")
 WITH_NET = ("policy", "gumbel")
+SIMULATIONS = {"flat_mc": 16, "search": 32, "gumbel": 16}  # where none are named
 
 
 class PlayerConfig(msgspec.Struct, frozen=True):
@@ -29,6 +32,7 @@ class PlayerConfig(msgspec.Struct, frozen=True):
     simulations: int = 0
     depth: int = 0
     temperature: float = 0.0
+    mix: tuple[tuple[float, PlayerConfig], ...] = ()  # mixed: the share of decisions that each takes
 
 
 class Player(Protocol):
@@ -158,6 +162,26 @@ class GumbelPlayer:
         return chosen
 
 
+class MixedPlayer:
+    """For every decision one of several players, by chance."""
+
+    def __init__(self, parts: Sequence[tuple[float, Player]]) -> None:
+        shares = np.array([share for share, _ in parts])
+        if not len(parts) or (shares <= 0).any():
+            raise ValueError("a mixed player needs players, each with a share above 0")
+        self.shares, self.players = shares / shares.sum(), [player for _, player in parts]
+
+    def choose(self, data: Words, rows: Words, rng: np.random.Generator) -> Words:
+        """See Player."""
+        who = rng.choice(len(self.players), size=len(rows), p=self.shares)
+        chosen = np.zeros(len(rows), np.int32)
+        for number, player in enumerate(self.players):
+            mine = who == number
+            if mine.any():
+                chosen[mine] = player.choose(data, rows[mine], rng)
+        return chosen
+
+
 def make(config: PlayerConfig, where: Geometry, weights: Path | None = None, device: str = "cpu") -> Player:
     """Return a player; raises ValueError for a kind that does not exist or lacks what it needs."""
     if config.kind in WITH_NET:
@@ -166,15 +190,20 @@ def make(config: PlayerConfig, where: Geometry, weights: Path | None = None, dev
         evaluator = NetEvaluator(load(weights, where)[0], where, device)
         if config.kind == "policy":
             return PolicyPlayer(evaluator, config.temperature)
-        return GumbelPlayer(evaluator, config.simulations or 16, config.temperature)
+        return GumbelPlayer(evaluator, config.simulations or SIMULATIONS["gumbel"], config.temperature)
     match config.kind:
         case "random":
             return RandomPlayer(where)
         case "heuristic":
             return HeuristicPlayer(where, config.temperature)
         case "flat_mc":
-            return LookaheadPlayer(where, playouts=config.simulations or 16)
+            return LookaheadPlayer(where, playouts=config.simulations or SIMULATIONS["flat_mc"])
         case "alphabeta":
             return LookaheadPlayer(where, depth=config.depth or 2)
+        case "search":
+            simulations = config.simulations or SIMULATIONS["search"]
+            return GumbelPlayer(RolloutEvaluator(where), simulations, config.temperature)
+        case "mixed":
+            return MixedPlayer([(share, make(part, where, weights, device)) for share, part in config.mix])
         case _:
             raise ValueError(f"there is no player {config.kind!r}; choose one of {', '.join(KINDS)}")

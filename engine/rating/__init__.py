@@ -1,1 +1,1 @@
-"""Ratings and sequential tests computed from match logs."""
+"""Ratings fitted jointly over a match log, with intervals and tests of what the model leaves over."""

@@ -2,14 +2,17 @@
 
 At the root, moves are drawn without replacement by Gumbel noise on the logits, and sequential halving shares the
 simulations among them; below it, visits follow the improved policy. The improved policy (softmax of logits plus scaled
-completed Q) is the training target. Without noise the search is deterministic.
+completed Q) is the training target. Without noise the search is deterministic. PUCT with Dirichlet noise is the other
+rule for the root; its target is the share of visits.
+
+Searches begin and end one by one (`begin`, `step`, `take`), so that in self-play every evaluation serves a full batch.
 """
 
 from __future__ import annotations
 
 import math
 from functools import cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +20,26 @@ from numpy.typing import NDArray
 from engine.nets.encoder import Floats
 from engine.nets.evaluator import Evaluator
 from engine.rules.cells import Words
-from engine.search.tree import Trees, absorb, conclude, expand, make_trees, plant, root_values, simulate
+from engine.search.tree import (
+    IDLE,
+    PLANTED,
+    Trees,
+    absorb,
+    conclude,
+    conclude_puct,
+    make_trees,
+    plant,
+    root_codes,
+    root_values,
+    simulate,
+)
 
-CONSIDERED = 16
-VISIT_SCALE = 50.0
-VALUE_SCALE = 0.1  # chances lie in 0..1 already: no rescaling by the extremes seen
+CONSIDERED: Final = 16
+VISIT_SCALE: Final = 50.0
+VALUE_SCALE: Final = 0.1  # chances lie in 0..1 already: no rescaling by the extremes seen
+EXPLORATION: Final = 1.25
+DIRICHLET_SUM: Final = 10.0  # alpha times the number of moves, as AlphaZero chose it
+ROOTS = ("gumbel", "puct")
 
 
 class Found(NamedTuple):
@@ -56,53 +74,92 @@ def halving(considered: int, simulations: int) -> NDArray[np.int32]:
 
 
 class GumbelSearch:
-    """A search with its memory, for up to `games` positions at once."""
+    """A search with its memory, for up to `games` positions at once, each in a slot of its own."""
 
-    def __init__(self, evaluator: Evaluator, games: int, simulations: int, considered: int = CONSIDERED) -> None:
+    def __init__(
+        self, evaluator: Evaluator, games: int, simulations: int, considered: int = CONSIDERED, root: str = "gumbel"
+    ) -> None:
         if simulations < 1 or considered < 1 or games < 1:
             raise ValueError("games, simulations and considered moves are 1 or more")
+        if root not in ROOTS:
+            raise ValueError(f"root {root!r}: choose one of {', '.join(ROOTS)}")
         self.evaluator, self.games, self.simulations, self.considered = evaluator, games, simulations, considered
+        self.puct = EXPLORATION if root == "puct" else 0.0
         self.trees: Trees = make_trees(evaluator.where, games, simulations)
+        self.evaluations = 0
+        self._schedule = np.full((games, simulations + 2), IDLE, np.int32)  # what is due, step by step
+        self._at = np.zeros(games, np.int32)
+        self._active = np.zeros(games, np.bool_)
+        self._slots = np.arange(games, dtype=np.int32)
+
+    def begin(
+        self, slots: Words, data: Words, rows: Words, simulations: Words, rngs: list[np.random.Generator] | None
+    ) -> None:
+        """Begin to search the positions `data[rows]` in `slots`, none of them over; noise is drawn from `rngs`."""
+        plant(self.trees, slots, data, rows, self.evaluator.where.tables)
+        for j, slot in enumerate(slots.tolist()):
+            fan, budget = int(self.trees.counts[slot]), int(simulations[j])
+            if budget > self.simulations:
+                raise ValueError(f"{budget} simulations do not fit {self.simulations}")
+            self._schedule[slot] = IDLE
+            self._schedule[slot, 0] = PLANTED
+            if fan > 1:
+                due = halving(min(self.considered, fan), budget)
+                self._schedule[slot, 1 : 1 + budget] = 0 if self.puct else due
+            self.trees.noise[slot, :fan] = self._noise(fan, rngs[j]) if rngs else 0.0
+        self._at[slots] = 0
+        self._active[slots] = True
+
+    def _noise(self, fan: int, rng: np.random.Generator) -> Floats:
+        if self.puct:
+            return rng.dirichlet(np.full(fan, DIRICHLET_SUM / fan)).astype(np.float32)
+        return rng.gumbel(size=fan).astype(np.float32)
+
+    def step(self) -> Words:
+        """Evaluate one position of every search that is not done; returns the slots whose search is now done [n]."""
+        trees, g = self.trees, self.evaluator.where.tables
+        due = np.where(self._active, self._schedule[self._slots, self._at], IDLE).astype(np.int32)
+        simulate(trees, due, g, VISIT_SCALE, VALUE_SCALE, self.puct)
+        wanted = np.flatnonzero(trees.counts).astype(np.int32)
+        self.evaluations += len(wanted)
+        if len(wanted):
+            nodes = trees.states.shape[1]
+            flat = trees.states.reshape(-1, trees.states.shape[2])
+            rows = (wanted * nodes + trees.target[wanted]).astype(np.int32)
+            logits, values = self.evaluator.evaluate(flat, rows, trees.codes[wanted], trees.counts[wanted])
+        else:
+            logits = np.zeros((0, 1), np.float32)
+            values = np.zeros((0, self.evaluator.where.players), np.float32)
+        absorb(trees, due, wanted, logits, values)
+        self._at += self._active
+        done = self._active & (self._schedule[self._slots, self._at] == IDLE)
+        self._active &= ~done
+        trees.counts[done] = 0
+        ended: Words = np.flatnonzero(done).astype(np.int32)
+        return ended
+
+    def take(self, slots: Words) -> Found:
+        """Return what the searches in `slots` found; a slot can then begin again."""
+        n, width = len(slots), max(1, int(self.trees.fan[slots, 0].max()))
+        policy, best = np.zeros((n, width), np.float32), np.zeros(n, np.int32)
+        if self.puct:
+            conclude_puct(self.trees, slots, policy, best)
+        else:
+            conclude(self.trees, slots, VISIT_SCALE, VALUE_SCALE, policy, best)
+        legal, counts = np.zeros((n, width), np.int32), np.zeros(n, np.int32)
+        root_codes(self.trees, slots, legal, counts)
+        values = np.zeros(n, np.float32)
+        root_values(self.trees, slots, values)
+        return Found(legal[np.arange(n), best], policy, legal, counts, values)
 
     def run(self, data: Words, rows: Words, simulations: int, rng: np.random.Generator | None) -> Found:
         """Search the positions `data[rows]`, none of them over; noise is drawn from `rng`, none without it."""
-        n, g = len(rows), self.evaluator.where.tables
+        n = len(rows)
         if n > self.games or simulations > self.simulations:
             raise ValueError(f"{n} games x {simulations} simulations do not fit {self.games} x {self.simulations}")
-        trees = self._part(n)
-        plant(trees, data, rows.astype(np.int32), g)
-        logits, values = self.evaluator.evaluate(data, rows.astype(np.int32), trees.codes, trees.counts)
-        for k in range(n):
-            expand(trees, k, logits[k], values[k])
-        counts = trees.fan[:, 0].copy()
-        trees.gumbel[:] = rng.gumbel(size=trees.gumbel.shape).astype(np.float32) if rng else 0.0
-        self._simulate(trees, counts, simulations)
-        policy, best = np.zeros((n, g.max_legal), np.float32), np.zeros(n, np.int32)
-        conclude(trees, n, VISIT_SCALE, VALUE_SCALE, policy, best)
-        width = max(1, int(counts.max()))
-        legal = np.zeros((n, width), np.int32)
-        for k in range(n):
-            legal[k, : counts[k]] = trees.code[k, trees.first[k, 0] : trees.first[k, 0] + counts[k]]
-        return Found(legal[np.arange(n), best], policy[:, :width], legal, counts, root_values(trees, n))
-
-    def _part(self, n: int) -> Trees:
-        return Trees._make(array[:n] for array in self.trees)
-
-    def _simulate(self, trees: Trees, counts: Words, simulations: int) -> None:
-        tables = {int(c): halving(min(self.considered, int(c)), simulations) for c in np.unique(counts)}
-        schedule = np.stack([tables[int(c)] for c in counts])  # [games, simulations]
-        schedule[counts < 2] = -1
-        g = self.evaluator.where.tables
-        nodes = trees.states.shape[1]
-        flat = trees.states.reshape(-1, trees.states.shape[2])
-        for step in range(simulations):
-            due = np.ascontiguousarray(schedule[:, step])
-            simulate(trees, due, g, VISIT_SCALE, VALUE_SCALE)
-            wanted = np.flatnonzero(trees.counts).astype(np.int32)
-            if len(wanted):
-                rows = (wanted * nodes + trees.target[wanted]).astype(np.int32)
-                logits, values = self.evaluator.evaluate(flat, rows, trees.codes[wanted], trees.counts[wanted])
-            else:
-                logits = np.zeros((0, 1), np.float32)
-                values = np.zeros((0, self.evaluator.where.players), np.float32)
-            absorb(trees, due, wanted, logits, values)
+        slots = self._slots[:n].copy()
+        budgets = np.full(n, simulations, np.int32)
+        self.begin(slots, data, rows.astype(np.int32), budgets, [rng] * n if rng else None)
+        while self._active.any():
+            self.step()
+        return self.take(slots)

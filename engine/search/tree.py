@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.nets.encoder import Floats
 from engine.rules import layout as lay
@@ -20,6 +19,10 @@ from engine.rules.geometry import Geometry, Tables
 from engine.rules.kernels import apply, legal
 
 NO_CHILD: Final = -1
+IDLE: Final = -1  # dues of trees that take no part in a step, and of those whose root waits for its evaluation
+PLANTED: Final = -2
+LOGIT_SPAN: Final = -80.0  # below the best: further down a weight would vanish in single precision
+NOISE_SHARE: Final = 0.25  # of the prior at a PUCT root (Silver et al. 2017)
 FORCED_MAX: Final = 4096  # a run of forced moves is far shorter; a guard against an endless loop
 
 
@@ -39,7 +42,7 @@ class Trees(NamedTuple):
     visits: Words  # [games, edges]
     total: Floats  # [games, edges] sum of chances of the chooser
     logit: Floats  # [games, edges]
-    gumbel: Floats  # [games, width] noise of the root's edges
+    noise: Floats  # [games, width] of the root's edges: Gumbel's, or Dirichlet's for PUCT
     target: Words  # [games] node that the current simulation reached
     codes: Words  # [games, width] legal codes of it
     counts: Words  # [games] how many; 0 when it needs no evaluation
@@ -66,7 +69,7 @@ def make_trees(where: Geometry, games: int, simulations: int) -> Trees:
         visits=np.zeros((games, edges), i32),
         total=np.zeros((games, edges), f32),
         logit=np.zeros((games, edges), f32),
-        gumbel=np.zeros((games, width), f32),
+        noise=np.zeros((games, width), f32),
         target=np.zeros(games, i32),
         codes=np.zeros((games, width), i32),
         counts=np.zeros(games, i32),
@@ -94,15 +97,16 @@ def result(s: Words, value: Floats) -> None:
 
 
 @kernel
-def plant(trees: Trees, data: Words, rows: Words, g: Tables) -> None:
-    """Make the rows of `data` the roots; their legal codes are in `codes`."""
-    for k in range(len(rows)):
+def plant(trees: Trees, slots: Words, data: Words, rows: Words, g: Tables) -> None:
+    """Make the rows of `data` the roots of trees `slots`; their legal codes are in `codes`."""
+    for j in range(len(rows)):
+        k = slots[j]
         trees.nodes[k] = 1
         trees.edges[k] = 0
         trees.target[k] = 0
         trees.parent[k, 0] = -1
         trees.fan[k, 0] = 0
-        trees.states[k, 0] = data[rows[k]]
+        trees.states[k, 0] = data[rows[j]]
         trees.counts[k] = legal(trees.states[k, 0], g, trees.codes[k])
 
 
@@ -127,30 +131,39 @@ def expand(trees: Trees, k: int, logits: Floats, value: Floats) -> None:
 
 
 @kernel
-def completed(trees: Trees, k: int, node: int, visit_scale: float, value_scale: float, out: Floats) -> None:
-    """Write logit + sigma(completed Q) of each edge of a node (Danihelka et al. 2022, §4, eq. 11 and appendix D).
+def mixed_value(trees: Trees, k: int, node: int) -> float:
+    """Return what an edge without visits is worth to the player to move (Danihelka et al. 2022, appendix D).
 
-    An edge without visits takes the mixed value: the node's own, and the policy-weighted mean of visited ones.
+    The node's own value, mixed with the policy-weighted mean of the visited edges.
     """
     first, n = trees.first[k, node], trees.fan[k, node]
-    mover = trees.states[k, node, lay.PLAYER] - 1
     top = trees.logit[k, first]
     for j in range(1, n):
         top = max(top, trees.logit[k, first + j])
-    visits, most = 0, 0
+    visits = 0
     weight, weighted = 0.0, 0.0
     for j in range(n):
         e = first + j
         v = trees.visits[k, e]
         if v > 0:
-            p = np.exp(trees.logit[k, e] - top)
+            p = np.exp(max(trees.logit[k, e] - top, LOGIT_SPAN))
             weight += p
             weighted += p * trees.total[k, e] / v
             visits += v
-            most = max(most, v)
-    mixed = float(trees.value[k, node, mover])
-    if visits > 0:
-        mixed = (mixed + visits * weighted / weight) / (1 + visits)
+    own = float(trees.value[k, node, trees.states[k, node, lay.PLAYER] - 1])
+    if visits == 0:
+        return own
+    return float((own + visits * weighted / weight) / (1 + visits))
+
+
+@kernel
+def completed(trees: Trees, k: int, node: int, visit_scale: float, value_scale: float, out: Floats) -> None:
+    """Write logit + sigma(completed Q) of each edge of a node (Danihelka et al. 2022, §4, eq. 11 and appendix D)."""
+    first, n = trees.first[k, node], trees.fan[k, node]
+    mixed = mixed_value(trees, k, node)
+    most = 0
+    for j in range(n):
+        most = max(most, trees.visits[k, first + j])
     scale = (visit_scale + most) * value_scale
     for j in range(n):
         e = first + j
@@ -199,9 +212,36 @@ def root_edge(trees: Trees, k: int, due: int, visit_scale: float, value_scale: f
     best, best_score = -1, -np.inf
     for j in range(n):
         if trees.visits[k, first + j] == due:
-            score = scratch[j] + trees.gumbel[k, j]
+            score = scratch[j] + trees.noise[k, j]
             if score > best_score:
                 best, best_score = j, score
+    return int(first + best)
+
+
+@kernel
+def root_edge_puct(trees: Trees, k: int, exploration: float, scratch: Floats) -> int:
+    """Choose at the root by PUCT (Silver et al. 2017): mean value plus a bonus for likely, seldom visited moves.
+
+    An edge without visits counts as the mixed value.
+    """
+    n, first = trees.fan[k, 0], trees.first[k, 0]
+    guess = mixed_value(trees, k, 0)
+    visits, noise = 0, 0.0
+    for j in range(n):
+        scratch[j] = trees.logit[k, first + j]
+        visits += trees.visits[k, first + j]
+        noise += trees.noise[k, j]
+    softmax(scratch, n)
+    share = NOISE_SHARE if noise > 0.0 else 0.0
+    best, best_score = 0, -np.inf
+    for j in range(n):
+        e = first + j
+        v = trees.visits[k, e]
+        prior = (1.0 - share) * scratch[j] + share * trees.noise[k, j]
+        q = trees.total[k, e] / v if v > 0 else guess
+        score = q + exploration * prior * np.sqrt(visits + 1.0) / (1 + v)
+        if score > best_score:
+            best, best_score = j, score
     return int(first + best)
 
 
@@ -251,15 +291,22 @@ def back_up(trees: Trees, k: int) -> None:
 
 
 @kernel
-def simulate(trees: Trees, due: Words, g: Tables, visit_scale: float, value_scale: float) -> None:
-    """Take each tree (whose `due` is not negative) to the position that the next simulation looks at."""
+def simulate(trees: Trees, due: Words, g: Tables, visit_scale: float, value_scale: float, puct: float) -> None:
+    """Take each tree to the position that its next simulation looks at.
+
+    `due` [games] is what sequential halving asks for, IDLE or PLANTED; with `puct` above 0 that is its root's rule.
+    """
     scratch = np.empty(g.max_legal, np.float32)
     for k in range(len(due)):
-        if due[k] < 0:
-            trees.counts[k] = 0
-            trees.target[k] = 0
+        if due[k] == PLANTED:
             continue
-        edge = root_edge(trees, k, due[k], visit_scale, value_scale, scratch)
+        if due[k] == IDLE:
+            trees.counts[k] = 0
+            continue
+        if puct > 0.0:
+            edge = root_edge_puct(trees, k, puct, scratch)
+        else:
+            edge = root_edge(trees, k, due[k], visit_scale, value_scale, scratch)
         descend(trees, k, edge, g, visit_scale, value_scale, scratch)
 
 
@@ -274,30 +321,64 @@ def absorb(trees: Trees, due: Words, wanted: Words, logits: Floats, values: Floa
 
 
 @kernel
-def conclude(trees: Trees, games: int, visit_scale: float, value_scale: float, policy: Floats, best: Words) -> None:
-    """Write the improved policy [games, width] and the chosen edge [games] of each root."""
-    for k in range(games):
+def conclude(trees: Trees, slots: Words, visit_scale: float, value_scale: float, policy: Floats, best: Words) -> None:
+    """Write the improved policy [slots, width] and the chosen edge [slots] of the roots of trees `slots`."""
+    for i in range(len(slots)):
+        k = slots[i]
         n, first = trees.fan[k, 0], trees.first[k, 0]
-        completed(trees, k, 0, visit_scale, value_scale, policy[k])
+        completed(trees, k, 0, visit_scale, value_scale, policy[i])
         most = 0
         for j in range(n):
             most = max(most, trees.visits[k, first + j])
         top = -np.inf
         for j in range(n):
-            score = policy[k, j] + trees.gumbel[k, j]
+            score = policy[i, j] + trees.noise[k, j]
             if trees.visits[k, first + j] == most and score > top:
                 top = score
-                best[k] = j
-        softmax(policy[k], n)
+                best[i] = j
+        softmax(policy[i], n)
 
 
-def root_values(trees: Trees, games: int) -> NDArray[np.float32]:
-    """Return the searched chance of the player to move at each root [games]: the visit-weighted mean."""
-    values = np.empty(games, np.float32)
-    for k in range(games):
-        edges = slice(trees.first[k, 0], trees.first[k, 0] + trees.fan[k, 0])
-        visits = trees.visits[k, edges].sum()
-        mover = trees.states[k, 0, lay.PLAYER] - 1
-        own = trees.value[k, 0, mover]
-        values[k] = (own + trees.total[k, edges].sum()) / (1 + visits)
-    return values
+@kernel
+def conclude_puct(trees: Trees, slots: Words, policy: Floats, best: Words) -> None:
+    """Write the share of visits [slots, width], without any the prior, and the most visited edge [slots]."""
+    for i in range(len(slots)):
+        k = slots[i]
+        n, first = trees.fan[k, 0], trees.first[k, 0]
+        for j in range(n):
+            policy[i, j] = trees.logit[k, first + j]
+        softmax(policy[i], n)
+        visits, top = 0, -1.0
+        for j in range(n):
+            v = trees.visits[k, first + j]
+            visits += v
+            if v + 0.5 * policy[i, j] > top:
+                top = v + 0.5 * policy[i, j]
+                best[i] = j
+        if visits > 0:
+            for j in range(n):
+                policy[i, j] = trees.visits[k, first + j] / visits
+
+
+@kernel
+def root_values(trees: Trees, slots: Words, out: Floats) -> None:
+    """Write the searched chance of the player to move at each root [slots]: the visit-weighted mean."""
+    for i in range(len(slots)):
+        k = slots[i]
+        first = trees.first[k, 0]
+        visits = 0
+        total = float(trees.value[k, 0, trees.states[k, 0, lay.PLAYER] - 1])
+        for e in range(first, first + trees.fan[k, 0]):
+            visits += trees.visits[k, e]
+            total += trees.total[k, e]
+        out[i] = total / (1 + visits)
+
+
+@kernel
+def root_codes(trees: Trees, slots: Words, codes: Words, counts: Words) -> None:
+    """Write the legal codes [slots, width] of the roots and how many there are."""
+    for i in range(len(slots)):
+        k = slots[i]
+        counts[i] = trees.fan[k, 0]
+        for j in range(counts[i]):
+            codes[i, j] = trees.code[k, trees.first[k, 0] + j]

@@ -17,13 +17,13 @@ from engine.rules.game import Game, Rules
 from engine.rules.geometry import Geometry, geometry
 from engine.rules.kernels import is_over, ranks
 from engine.rules.records import GameRecord, Provenance
+from engine.tournament.pairing import ADAPTIVE, next_round
 
 SIDE_BY_SIDE = 64
-FORMATS = ("round_robin", "gauntlet")
 
 
 class MatchSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What to play: sets of games, one for each opening, in which every seating occurs once."""
+    """What to play: sets of games, one for each opening, in which every seating occurs once. Formats: see pairing."""
 
     board: str
     players: int
@@ -54,19 +54,6 @@ def seatings(lineup: tuple[int, ...]) -> list[tuple[int, ...]]:
     return list(dict.fromkeys(lineup[k:] + lineup[:k] for k in range(n)))
 
 
-def lineups(form: str, entrants: int, players: int) -> list[tuple[int, ...]]:
-    """Return who meets whom: seats are filled with the second of a pair when there are fewer entrants than seats."""
-    if form not in FORMATS:
-        raise ValueError(f"format {form!r}: choose one of {', '.join(FORMATS)}")
-    if entrants < 2:
-        raise ValueError("a match needs two players or more")
-    if form == "gauntlet":
-        return [(0, *([other] * (players - 1))) for other in range(1, entrants)]
-    if entrants >= players:
-        return list(itertools.combinations(range(entrants), players))
-    return [(a, *([b] * (players - 1))) for a, b in itertools.permutations(range(entrants), 2)]
-
-
 class _Set:
     """An opening and the seatings that play it."""
 
@@ -84,6 +71,9 @@ class _Set:
         self.name = hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+_Waiting = tuple[_Set, list[tuple[int, ...]]]
+
+
 class Match:
     """Games side by side among players."""
 
@@ -92,19 +82,18 @@ class Match:
         self.where = geometry(spec.board, spec.players, spec.variant)
         self.start = Game.new(spec.board, spec.players, Rules(variant=spec.variant))
 
-    def sets(self) -> Iterator[tuple[_Set, list[tuple[int, ...]]]]:
-        """Yield openings with their seatings until there are enough games."""
-        table = lineups(self.spec.format, len(self.players), self.spec.players)
-        games = 0
+    def rounds(self, played: Sequence[PlayedGame]) -> Iterator[list[_Waiting]]:
+        """Yield rounds of openings with their seatings until there are enough games; `played` grows meanwhile."""
+        spec, games = self.spec, 0
         for number in itertools.count():
-            lineup = table[number % len(table)]
-            tables = seatings(lineup)
-            yield _Set(self.spec, self.where, number // len(table), lineup), tables
-            games += len(tables)
-            if games >= self.spec.games and (number + 1) % len(table) == 0:
+            table = next_round(spec.format, len(self.players), spec.players, played, spec.seed)
+            due = [(_Set(spec, self.where, number, lineup), seatings(lineup)) for lineup in table]
+            yield due
+            games += sum(len(tables) for _, tables in due)
+            if games >= spec.games:
                 return
 
-    def play_sets(self, chosen: list[tuple[_Set, list[tuple[int, ...]]]]) -> list[PlayedGame]:
+    def play_sets(self, chosen: list[_Waiting]) -> list[PlayedGame]:
         """Play whole sets side by side."""
         seats = [seating for _, tables in chosen for seating in tables]
         sets = [each for each, tables in chosen for _ in tables]
@@ -164,15 +153,17 @@ def play(
     """Play sets until there are enough games, or `should_stop` says so of the games so far; always whole sets."""
     match = Match(spec, players, keys)
     done: list[PlayedGame] = []
-    waiting: list[tuple[_Set, list[tuple[int, ...]]]] = []
-    for each in match.sets():
-        waiting.append(each)
-        if sum(len(tables) for _, tables in waiting) >= side_by_side:
-            done += match.play_sets(waiting)
-            waiting = []
-            progress({"done": len(done), "total": spec.games})
-            if should_stop(done):
-                return done
+    waiting: list[_Waiting] = []
+    for due in match.rounds(done):
+        for each in due:
+            waiting.append(each)
+            full = sum(len(tables) for _, tables in waiting) >= side_by_side
+            if full or (each is due[-1] and spec.format in ADAPTIVE):
+                done += match.play_sets(waiting)
+                waiting = []
+                progress({"done": len(done), "total": spec.games})
+                if should_stop(done):
+                    return done
     if waiting:
         done += match.play_sets(waiting)
         progress({"done": len(done), "total": spec.games})

@@ -17,16 +17,19 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.nets.encoder import ENCODER, head_index
 from engine.nets.net import Heads, Net, parse_size
-from engine.nets.store import Manifest, dump, load, save, transfer
+from engine.nets.store import Manifest, digest, dump, load, save, transfer
 from engine.rules import RULES_VERSION
 from engine.rules.geometry import Geometry, geometry
 from engine.training.curves import draw_curves
+from engine.training.ranks import Ranks
+from engine.training.surprise import chances, surprises
 from engine.training.window import Batch, Window, load_window, make_batch
 
 LOSS_WEIGHTS = {"policy": 1.0, "value": 1.0, "rank": 0.3, "owner": 0.15, "margin": 0.3}
@@ -34,6 +37,10 @@ AVERAGE = 0.99
 CLIP = 1.0
 HELDOUT_BATCH = 512
 LOOK_EVERY = 50
+OPTIMIZERS = ("adamw", "sgd")
+PRECISIONS = ("auto", "float32", "bfloat16")
+MOMENTUM = 0.9
+ALONE = Ranks()
 
 
 class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +59,19 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_steps: int = 200
     heldout: float = 0.05
     patience: int = 0  # held-out looks without improvement before stopping; 0 = never stop early
+    optimizer: str = "adamw"
+    precision: str = "auto"  # float32, bfloat16, or by the device: bfloat16 on a GPU
+    surprise: float = 0.0  # share of picks in proportion to how much a target surprises the parent
     parents: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("optimizer", self.optimizer, OPTIMIZERS), ("precision", self.precision, PRECISIONS)
+        ):  # fmt: skip
+            if value not in known:
+                raise ValueError(f"{name} {value!r}: choose one of {', '.join(known)}")
+        if not 0 <= self.surprise <= 1:
+            raise ValueError("surprise is a share: 0 to 1")
 
 
 class TrainSummary(msgspec.Struct, frozen=True):
@@ -102,13 +121,14 @@ def losses(heads: Heads, batch: Batch, where: Geometry, device: torch.device) ->
 class Training:
     """A run and all its state."""
 
-    def __init__(self, spec: TrainSpec, window: Window, parent: Path | None, device: str) -> None:
-        self.spec, self.window, self.device = spec, window, torch.device(device)
+    def __init__(self, spec: TrainSpec, window: Window, parent: Path | None, device: str, ranks: Ranks = ALONE) -> None:
+        self.spec, self.window, self.device, self.ranks = spec, window, torch.device(device), ranks
         self.where = geometry(spec.board, spec.players, spec.variant)
         if window.where is not self.where:
             raise ValueError(f"the shards are of {window.where.board} with {window.where.players} players")
         torch.manual_seed(spec.seed)
-        self.net = Net(self.where, *parse_size(spec.size)).to(self.device)
+        net = Net(self.where, *parse_size(spec.size)).to(self.device)
+        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.transferred: tuple[str, ...] = ()
         if parent is not None:
             source, manifest = load(parent)
@@ -116,12 +136,17 @@ class Training:
             same = (manifest.board, manifest.players, manifest.size) == (spec.board, spec.players, spec.size)
             self.transferred = () if same else copied
         self.average = {name: tensor.detach().clone() for name, tensor in self.net.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
+        self.optimizer = _optimizer(self.net, spec)
+        self.shared = ranks.share(self.net)
+        self.half = spec.precision == "bfloat16" or (spec.precision == "auto" and self.device.type == "cuda")
         self.step = self.skipped = 0
         self.history: list[dict[str, float]] = []
         self.best, self.stale = math.inf, 0
         self.train_ids = np.flatnonzero(~window.heldout)
         self.heldout_ids = np.flatnonzero(window.heldout)[:4096]
+        self.chances: NDArray[np.float64] | None = None
+        if spec.surprise and parent is not None:
+            self.chances = chances(surprises(self.net, window, self.train_ids, device), spec.surprise)
 
     def learning_rate(self) -> float:
         """Return the rate of the current step."""
@@ -134,18 +159,18 @@ class Training:
     def advance(self) -> None:
         """Take one step; a batch whose loss or gradient is not a number is skipped and counted."""
         rng = np.random.default_rng([self.spec.seed, self.step])
-        picked = rng.choice(self.train_ids, min(self.spec.batch_size, len(self.train_ids)))
-        batch = make_batch(self.window, np.sort(picked), rng)
+        picked = np.sort(rng.choice(self.train_ids, min(self.spec.batch_size, len(self.train_ids)), p=self.chances))
+        batch = make_batch(self.window, picked[self.ranks.number :: self.ranks.size], rng)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.net.train()
-        heads = self._heads(batch)
-        parts = losses(heads, batch, self.where, self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            parts = losses(self._heads(batch), batch, self.where, self.device)
         total = sum((LOSS_WEIGHTS[name] * part for name, part in parts.items()), torch.zeros((), device=self.device))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), CLIP)
-        if torch.isfinite(total) and torch.isfinite(norm):
+        if self.ranks.every(bool(torch.isfinite(total) and torch.isfinite(norm))):
             self.optimizer.step()
             self._average()
         else:
@@ -157,7 +182,7 @@ class Training:
 
     def _heads(self, batch: Batch) -> Heads:
         planes = torch.from_numpy(batch.planes).to(self.device)
-        heads: Heads = self.net(planes, torch.from_numpy(batch.scalars).to(self.device))
+        heads: Heads = self.shared(planes, torch.from_numpy(batch.scalars).to(self.device))
         return heads
 
     def _average(self) -> None:
@@ -246,6 +271,14 @@ class Training:
         )  # fmt: skip
 
 
+def _optimizer(net: Net, spec: TrainSpec) -> torch.optim.Optimizer:
+    if spec.optimizer == "sgd":
+        return torch.optim.SGD(
+            net.parameters(), lr=spec.learning_rate, momentum=MOMENTUM, weight_decay=spec.weight_decay, nesterov=True
+        )
+    return torch.optim.AdamW(net.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
+
+
 def train(
     spec: TrainSpec,
     shards: Sequence[Path],
@@ -257,31 +290,41 @@ def train(
     progress: Callable[[dict[str, object]], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     on_checkpoint: Callable[[Path, int], None] = lambda *_: None,
+    ranks: Ranks = ALONE,
 ) -> TrainSummary:
-    """Train; writes `model.safetensors`, `model.json` and `curves.png` in `out_dir`. Raises Stopped when told to."""
+    """Train; writes `model.safetensors`, `model.json` and `curves.png` in `out_dir`. Raises Stopped when told to.
+
+    Of several processes (`ranks`) only the first writes.
+    """
     begun = time.monotonic()
     notes: list[str] = []
-    window = load_window(shards, spec.heldout, spec.seed, notes.append)
+    window = load_window(shards, spec.heldout, notes.append)
     progress({"done": 0, "total": spec.steps, "positions": len(window.game), "left_out": notes})
-    run = Training(spec, window, parent, device)
+    run = Training(spec, window, parent, device, ranks)
     if resume is not None:
         run.load_checkpoint(resume)
     checkpoint = out_dir / "checkpoint.safetensors"
     last_word = 0.0
     while run.step < spec.steps:
-        if should_stop():
-            run.save_checkpoint(checkpoint)
+        if ranks.same(should_stop()):
+            _keep(run, checkpoint)
             raise Stopped(checkpoint, run.step)
         run.advance()
         if time.monotonic() - last_word > 0.5:
             last_word = time.monotonic()
             progress(_progress(run))
-        if run.step % LOOK_EVERY == 0 and spec.patience and _look(run):
+        if run.step % LOOK_EVERY == 0 and spec.patience and ranks.same(_look(run)):
             break
         if spec.checkpoint_steps and run.step % spec.checkpoint_steps == 0 and run.step < spec.steps:
-            run.save_checkpoint(checkpoint)
-            on_checkpoint(checkpoint, run.step)
+            _keep(run, checkpoint)
+            if ranks.first:
+                on_checkpoint(checkpoint, run.step)
     return _finish(run, out_dir, time.monotonic() - begun, progress)
+
+
+def _keep(run: Training, checkpoint: Path) -> None:
+    if run.ranks.first:
+        run.save_checkpoint(checkpoint)
 
 
 def _look(run: Training) -> bool:
@@ -309,11 +352,13 @@ def _finish(
     recent = run.history[-50:] or [{"loss": 0.0, "policy": 0.0, "value": 0.0}]
     mean = {name: sum(row[name] for row in recent) / len(recent) for name in ("loss", "policy", "value")}
     net, manifest = run.averaged(), run.manifest()
-    path, sha = save(net, manifest, out_dir)
-    curves = draw_curves(run.history, held, out_dir / "curves.png")
+    path, curves, data = out_dir / "model.safetensors", out_dir / "curves.png", dump(net, manifest)
+    if run.ranks.first:
+        save(net, manifest, out_dir)
+        draw_curves(run.history, held, curves)
     progress(_progress(run) if run.history else {"done": 0, "total": 0})
     return TrainSummary(
-        sha, str(path), len(dump(net, manifest)), run.step, run.step * run.spec.batch_size, mean["loss"],
+        digest(data), str(path), len(data), run.step, run.step * run.spec.batch_size, mean["loss"],
         mean["policy"], mean["value"], sum(LOSS_WEIGHTS[k] * v for k, v in held.items()), seconds, run.skipped,
         manifest, str(curves),
     )  # fmt: skip

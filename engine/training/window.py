@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -47,9 +49,18 @@ class Window(NamedTuple):
     heldout: NDArray[np.bool_]  # [positions]
 
 
-def load_window(
-    paths: Sequence[Path], heldout: float, seed: int, report: Callable[[str], None] = lambda _: None
-) -> Window:
+def held_out(shard: Shard, share: float) -> NDArray[np.bool_]:
+    """Return which games of a shard are held out [games].
+
+    The moves of a game decide, so that later trainings, whose parents have learnt from the window, hold out the same.
+    """
+    starts = np.cumsum([0, *shard.plies.tolist()])
+    codes = shard.codes.astype("<i4")
+    marks = [zlib.crc32(codes[a:b].tobytes()) for a, b in itertools.pairwise(starts.tolist())]
+    return np.array(marks) < share * 2**32
+
+
+def load_window(paths: Sequence[Path], heldout: float, report: Callable[[str], None] = lambda _: None) -> Window:
     """Read shards; one that is corrupt or against the rules is left out and reported. Raises ShardError for none."""
     shards: list[tuple[Shard, Words, Words]] = []
     for path in paths:
@@ -63,8 +74,9 @@ def load_window(
     metas = {(s.meta.board, s.meta.players, s.meta.variant) for s, _, _ in shards}
     if len(metas) > 1:
         raise ShardError(f"the window mixes configs: {sorted(metas)}")
-    games = sum(s.meta.games for s, _, _ in shards)
-    held = np.random.default_rng([seed, games]).random(games) < heldout if games > 1 else np.zeros(1, bool)
+    held = np.concatenate([held_out(s, heldout) for s, _, _ in shards])
+    if held.all():
+        held[:] = False
     game_of = []
     offset = 0
     for shard, _, _ in shards:
@@ -87,7 +99,7 @@ def load_window(
     )
 
 
-def _aligned(window: Window, picked: NDArray[np.int64], codes: Words, counts: Words) -> Floats:
+def aligned(window: Window, picked: NDArray[np.int64], codes: Words, counts: Words) -> Floats:
     """Spread the sparse policy targets over the legal codes."""
     policy = np.zeros(codes.shape, np.float32)
     for j, index in enumerate(picked):
@@ -156,7 +168,7 @@ def make_batch(window: Window, picked: NDArray[np.int64], rng: np.random.Generat
     encode_rows(states, rows, where.tables, planes, scalars)
     codes, counts = legal_of(states, rows, where)
     codes = codes[:, : int(counts.max())].copy()
-    policy = _aligned(window, picked, codes, counts)
+    policy = aligned(window, picked, codes, counts)
     movers = states[:, lay.PLAYER]
     owner = _owners(window, picked, movers)
     if rng is not None:

@@ -1,27 +1,73 @@
-"""`verify`: re-play every game of a shard by the rules, or re-evaluate a model on known positions."""
+"""`verify`: replays every game of a shard or of a match's records by the rules, or loads a model and looks at it.
+
+A finding is a result, not a failure: whoever asked compares it with what was claimed.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from workers.jobs import Kind, engine
 from workers.jobs.context import JobError
 from workqueue.schema import VerifyPayload, VerifyResult
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workers.jobs.context import Context
+
+DETAIL_MAX = 1000
 
 
 def run(context: Context, payload: VerifyPayload) -> VerifyResult:
-    """Say what is wrong, if anything is; a finding is a result, not a failure."""
+    """Say what is wrong, if anything is, and what the games really were."""
     engine.begin(context, payload.rules_version)
-    if bool(payload.shard) == bool(payload.model):
-        raise JobError("payload.invalid", "name either a shard or a model to verify")
+    given = [sha for sha in (payload.shard, payload.record, payload.model) if sha]
+    if len(given) != 1:
+        raise JobError("payload.invalid", "name a shard, a record or a model to verify, and only one")
+    path = context.fetch(given[0])
     if payload.shard:
-        found = engine.load("data").verify(context.fetch(payload.shard), progress=engine.tell(context))
-    else:
-        found = engine.load("nets").verify(context.fetch(payload.model), context.device)
-    return VerifyResult(not found.detail, int(found.games), str(found.detail)[:1000])
+        return _shard(path)
+    return _record(context, path) if payload.record else _model(path)
+
+
+def _shard(path: Path) -> VerifyResult:
+    shards = engine.load("data.shards")
+    try:
+        shard = shards.load_shard(path)
+        shards.replay(shard)
+    except (shards.ShardError, ValueError, IndexError) as error:
+        return VerifyResult(ok=False, detail=str(error)[:DETAIL_MAX])
+    plies = tuple(int(count) for count in shard.plies)
+    outcomes = tuple(tuple(int(rank) for rank in ranks) for ranks in shard.ranks)
+    return VerifyResult(ok=True, games=len(plies), outcomes=outcomes, plies=plies)
+
+
+def _record(context: Context, path: Path) -> VerifyResult:
+    records = engine.load("rules.records")
+    outcomes, plies = [], []
+    try:
+        games = msgspec.msgpack.decode(path.read_bytes(), type=list[bytes])
+        for number, game in enumerate(games):
+            read = records.read_record(game)
+            outcomes.append(tuple(int(rank) for rank in read.result.ranks))
+            plies.append(len(read.codes))
+            context.progress(done=number + 1, total=len(games))
+    except (msgspec.MsgspecError, engine.load("rules.errors").BadRecord) as error:
+        return VerifyResult(ok=False, detail=f"game {len(plies)}: {error}"[:DETAIL_MAX])
+    return VerifyResult(ok=True, games=len(plies), outcomes=tuple(outcomes), plies=tuple(plies))
+
+
+def _model(path: Path) -> VerifyResult:
+    store = engine.load("nets.store")
+    try:
+        net, _ = store.load(path)
+    except store.ModelError as error:
+        return VerifyResult(ok=False, detail=str(error)[:DETAIL_MAX])
+    broken = [name for name, tensor in net.state_dict().items() if not bool(tensor.isfinite().all())]
+    return VerifyResult(not broken, detail=f"{broken[0]} holds values that are not finite" if broken else "")
 
 
 KIND = Kind(VerifyPayload, VerifyResult, run)

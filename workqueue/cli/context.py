@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
     from workqueue.client import Client
     from workqueue.machine.commands import AnyCommand
 
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 REFUSED, USAGE, UNAVAILABLE, UNKNOWN = 1, 2, 3, 4
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+_NAMED_MAX = 12
+_PIPE_COLUMNS = 300
 Reason = Annotated[str, typer.Option(help="Why; kept in the audit.")]
 
 
@@ -46,24 +50,79 @@ def context_path() -> Path:
 
 def load_context() -> Context:
     """Return the context; raises ConfigError that says how to make one."""
-    import yaml
+    from config.load import convert
 
     path = context_path()
-    tree: dict[str, Any] = {}
-    if path.exists():
-        tree = yaml.safe_load(path.read_text()) or {}
+    tree = _file_of(path)
     for name in ("token_file", "ca"):
         if value := os.environ.get(f"RIFT_{name.upper()}"):
             tree[name] = value
     if value := os.environ.get("RIFT_SERVERS"):
         tree["servers"] = value.split(",")
-    if not tree:
+    tree |= _flags
+    missing = [name for name in ("servers", "token_file") if not tree.get(name)]
+    if len(missing) == 2:
         raise ConfigError(
-            str(path), "does not exist; run `rift up`, or write `servers`, `token_file` and `ca` of your cluster there"
+            str(path),
+            "does not exist; run `rift up`, write `servers`, `token_file` and `ca` of your cluster there, or give "
+            "--server, --token-file and --ca",
         )
-    from config.load import convert
-
+    if missing:
+        flag = "--server" if missing == ["servers"] else "--token-file"
+        raise ConfigError(str(path), f"lacks `{missing[0]}`; add it, or give {flag}")
     return convert(Context, tree, str(path))
+
+
+def _file_of(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        tree = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), f"is not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(str(path), "must be a map with `servers`, `token_file` and `ca`")
+    return tree
+
+
+# What --server, --token-file and --ca said; they go before environment and file.
+_flags: dict[str, Any] = {}
+
+
+def _keep(name: str) -> Callable[[Any], None]:
+    def keep(value: Any) -> None:
+        if value:
+            _flags[name] = list(value) if isinstance(value, list) else str(value)
+
+    return keep
+
+
+def _flag(name: str, flag: str, text: str) -> Any:
+    return typer.Option(flag, help=text, callback=_keep(name), expose_value=False, rich_help_panel="Which cluster")
+
+
+def _bearer(
+    server: Annotated[list[str] | None, _flag("servers", "--server", "URL of a voter; give several.")] = None,
+    token_file: Annotated[Path | None, _flag("token_file", "--token-file", "File that holds a token.")] = None,
+    ca: Annotated[Path | None, _flag("ca", "--ca", "The cluster's CA certificate.")] = None,
+) -> None:
+    """Bear the flags, so that they are made as those of any command are."""
+
+
+def add_flags(command: Any) -> None:
+    """Let a command, and all below it, take the flags that say which cluster it talks to."""
+    bearer = typer.Typer(add_completion=False)
+    bearer.command()(_bearer)
+    flags = [each for each in typer.main.get_command(bearer).params if each.name != "help"]
+    _extend(command, flags)
+
+
+def _extend(command: Any, flags: list[Any]) -> None:
+    command.params.extend(flags)
+    for below in getattr(command, "commands", {}).values():
+        _extend(below, flags)
 
 
 def make_client(context: Context, deadline_s: float = 10.0) -> Client:
@@ -128,14 +187,24 @@ def fail(sentence: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def near(what: str, given: str, known: Iterable[str]) -> str:
-    """Return the name meant by `given`, or end the command with the nearest ones."""
+def near(what: str, given: str, known: Iterable[str], listed_by: str = "") -> str:
+    """Return the name meant by `given`, or end the command with the nearest ones; `listed_by` is what lists them."""
     names = sorted(known)
     if given in names:
         return given
-    close = difflib.get_close_matches(given, names, n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(names[:12]) or 'none'}"
-    fail(f"there is no {what} {given!r}; {hint}", USAGE)
+    fail(f"there is no {what} {given!r}; {hint(given, names, listed_by)}", USAGE)
+
+
+def hint(given: str, names: Sequence[str], listed_by: str = "") -> str:
+    """Return what a person may have meant: near names, else the few there are, else the command that lists them."""
+    close = difflib.get_close_matches(given, names, n=3, cutoff=0.6 if listed_by else 0.4)
+    if close:
+        return f"did you mean {', '.join(close)}?"
+    if not names:
+        return "there is none"
+    if len(names) <= _NAMED_MAX or not listed_by:
+        return f"known: {', '.join(names[:_NAMED_MAX])}"
+    return f"`{listed_by}` lists what there is"
 
 
 def show_json(value: object) -> None:
@@ -153,12 +222,20 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PIPE_COLUMNS  # whoever searches the output finds words whole
+    console.print(table)
 
 
 def show_map(tree: dict[str, Any]) -> None:
     """Print a map, one key a line."""
     show_table("", ("field", "value"), ((key, value) for key, value in tree.items() if value not in ("", None, [], {})))
+
+
+def brief(text: str) -> str:
+    """Return a text whose SHA-256 digests are shortened."""
+    return _DIGEST.sub(lambda found: short(found[0]), text)
 
 
 def short(digest: str) -> str:

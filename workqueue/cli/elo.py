@@ -1,41 +1,131 @@
-"""`rift elo`: ratings."""
+"""`rift elo`: ratings, as the cluster shows them or fitted over its match log with intervals."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
-from workqueue.cli.context import AsJson, ask, near, show_json, show_table
+from workqueue.cli.context import REFUSED, USAGE, AsJson, ask, fail, near, show_json, show_table
+from workqueue.cli.engine import part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 app = typer.Typer(help="Show ratings.")
 _BAR = 40
+_PAGE = 10_000
 
 
 @app.callback(invoke_without_command=True)
 def elo(
     board: Annotated[str, typer.Option(help="Only this board.")] = "",
     players: Annotated[int, typer.Option(help="Only this number of players; 0 = any.")] = 0,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw a bar for each player.")] = False,
+    fit: Annotated[bool, typer.Option("--fit", help="Fit all games jointly, with 95 % intervals and tests.")] = False,
+    ties: Annotated[str, typer.Option(help="With --fit: half (a win each) or davidson (a parameter).")] = "half",
+    log: Annotated[Path | None, typer.Option(help="With --fit: matches as JSON in a file, not the cluster's.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="With --fit: exit code 1 when a test finds something.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the players of each config, best first."""
+    if (log or check) and not fit:
+        fail(f"{'--log' if log else '--check'} goes with --fit: the shown ratings are the cluster's own", USAGE)
+    if fit:
+        wrong = _fitted(board, players, ties, log, plot, as_json=as_json)
+        raise typer.Exit(REFUSED if check and wrong else 0)
     tables = ask("elo")
-    if board:
-        near("board", board, {name.rpartition("_")[0] for name in tables})
-    wanted = {
-        name: rows
-        for name, rows in tables.items()
-        if (not board or name.rpartition("_")[0] == board) and (not players or name.endswith(f"_{players}p"))
-    }
+    wanted = {name: rows for name, rows in tables.items() if name in _configs(tables, board, players)}
+    if plot:
+        _draw(wanted, plot)
     if as_json:
         show_json(wanted)
         return
     for name, rows in wanted.items():
         top = max((row["elo_milli"] for row in rows), default=1)
         cells = (
-            (r["player"][:10] + r["player"][64:] if len(r["player"]) > 64 else r["player"], r["elo_milli"] // 1000,
-             r["games"], r["wins"], r["draws"], r["losses"], "█" * (_BAR * r["elo_milli"] // top) if plot else "")
+            (brief(r["player"]), r["elo_milli"] // 1000, r["games"], r["wins"], r["draws"], r["losses"],
+             "█" * (_BAR * r["elo_milli"] // top))
             for r in rows
         )  # fmt: skip
         show_table(name, ("player", "elo", "games", "won", "drawn", "lost", ""), cells)
+
+
+def brief(player: str) -> str:
+    """Return a player's key with a model's digest cut short."""
+    return player[:10] + player[64:] if len(player) > 64 else player
+
+
+def _configs(tables: Mapping[str, Any], board: str, players: int) -> set[str]:
+    """Return the configs asked for; a board that nobody played ends the command."""
+    if board:
+        near("board", board, {name.rpartition("_")[0] for name in tables})
+    return {
+        name
+        for name in tables
+        if (not board or name.rpartition("_")[0] == board) and (not players or name.endswith(f"_{players}p"))
+    }
+
+
+def _matches(log: Path | None) -> list[dict[str, Any]]:
+    if log is None:
+        found: list[dict[str, Any]] = []
+        while page := ask("matches", limit=_PAGE, offset=len(found)):
+            found += page
+        return found
+    try:
+        tree = msgspec.json.decode(log.read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        fail(f"{log} holds no matches: {error}", USAGE)
+    games = tree.get("games", tree) if isinstance(tree, dict) else tree
+    if not isinstance(games, list) or not all(isinstance(game, dict) for game in games):
+        fail(f"{log} holds no list of matches", USAGE)
+    return games
+
+
+def _fitted(board: str, players: int, ties: str, log: Path | None, plot: Path | None, *, as_json: bool) -> int:
+    """Show fitted ratings; returns how many warnings there are."""
+    if ties not in {"half", "davidson"}:
+        fail(f"--ties {ties}: choose half or davidson", USAGE)
+    rating = part("rating.report")
+    matches = _matches(log)
+    if not matches:
+        fail("there are no matches yet: ratings are fitted over the match log", USAGE)
+    configs = _configs({str(match.get("config", "")): None for match in matches}, board, players)
+    try:
+        found = rating.reports([m for m in matches if m.get("config", "") in configs], ties=ties)
+    except ValueError as error:  # what the engine raises for games that cannot be rated
+        fail(str(error), USAGE)
+    if plot:
+        part("rating.plot").draw_standings({name: each.standings for name, each in found.items()}, plot)
+    warnings = sum(len(each.warnings) for each in found.values())
+    if as_json:
+        show_json(found)
+        return warnings
+    for name, each in found.items():
+        cells = (
+            (brief(row.player), round(row.elo_milli / 1000),
+             f"{row.low_milli / 1000:.0f} … {row.high_milli / 1000:.0f}", row.games,
+             "pinned" if row.player in each.pinned else "second anchor" if row == each.second_anchor else "")
+            for row in each.standings
+        )  # fmt: skip
+        show_table(f"{name}: {each.model}, {each.games} games", ("player", "elo", "95 %", "games", ""), cells)
+        for warning in each.warnings:
+            typer.echo(f"  ! {warning}")
+    if plot:
+        typer.echo(f"{plot}")
+    return warnings
+
+
+def _draw(tables: Mapping[str, Any], plot: Path) -> None:
+    """Draw ratings that have no intervals."""
+    standing = part("rating.fit").Standing
+    rows = {
+        name: [standing(r["player"], r["elo_milli"], r["elo_milli"], r["elo_milli"], r["games"]) for r in table]
+        for name, table in tables.items()
+    }
+    part("rating.plot").draw_standings(rows, plot)

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from workqueue.cli.context import AsJson, call, when
+from workqueue.cli.context import AsJson, brief, call, when
 
 app = typer.Typer(help="Follow what happens.")
 
@@ -31,10 +31,9 @@ def events(
             if as_json:
                 typer.echo(msgspec.json.encode(event).decode())
             else:
-                detail = " ".join(f"{key}={value}" for key, value in event.detail.items())
-                typer.echo(
-                    f"{event.seq:>8} {when(event.at_ms)} {event.name:<24} {event.subject} {event.actor} {detail}"
-                )
+                detail = brief(" ".join(f"{key}={value}" for key, value in event.detail.items()))
+                about = f"{brief(event.subject)} {event.actor} {detail}"
+                typer.echo(f"{event.seq:>8} {when(event.at_ms)} {event.name:<24} {about}")
             if event.seq >= last and not follow:
                 return
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
-from workqueue.cli.context import USAGE, fail
+from workqueue.cli.context import USAGE, AsJson, fail, show_json
+
+if TYPE_CHECKING:
+    from workqueue.init import Created
 
 app = typer.Typer(help="Create a cluster's folder.")
 
@@ -20,6 +24,7 @@ def init(
         typer.Option("--voter", help="Host of a voter; give it once for each. None: five on loopback."),
     ] = None,
     base_port: Annotated[int, typer.Option(help="First port: HTTP; Raft and gossip have the next two.")] = 8770,
+    as_json: AsJson = False,
 ) -> None:
     """Write CA, certificates, keys, first tokens and settings; prints what to copy where."""
     from config.cluster import VoterAddress
@@ -32,5 +37,16 @@ def init(
         created = create(folder, named or loopback(5, base_port))
     except AppError as error:
         fail(str(error), USAGE)
+    if as_json:
+        show_json(plain(created))
+        return
     typer.echo(f"wrote {folder}: copy it to each voter's machine and start `rift voter --config voter-N.yaml` there")
     typer.echo(f"admin token {created.admin_token}, worker token {created.worker_token}, CA {created.ca}")
+
+
+def plain(created: Created) -> dict[str, str | list[str]]:
+    """Return what was written, as paths."""
+    return {
+        name: [str(each) for each in value] if isinstance(value, tuple) else str(value)
+        for name, value in zip(created.__struct_fields__, msgspec.structs.astuple(created), strict=True)
+    }

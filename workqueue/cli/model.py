@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from workqueue.cli.context import (
     REFUSED,
+    USAGE,
     AsJson,
     Reason,
     ask,
@@ -29,13 +31,16 @@ Sha = Annotated[str, typer.Argument(help="SHA-256 of a model, or at least six of
 Why = Annotated[str, typer.Option("--reason", help="Why; kept in the audit.")]
 Expected = Annotated[str, typer.Option("--if-champion", help="Only while this model is champion.")]
 _PREFIX_MIN = 6
+_HEADER_MAX = 100 << 20  # of safetensors, by its own definition
 
 
 def find(sha: str) -> dict[str, Any]:
     """Return a model by a prefix, or end the command with near matches."""
     names = [model["sha256"] for model in ask("models", limit=10_000)]
     matching = [name for name in names if name.startswith(sha)] if len(sha) >= _PREFIX_MIN else []
-    found: dict[str, Any] = ask("model", sha256=matching[0] if len(matching) == 1 else near("model", sha, names))
+    found: dict[str, Any] = ask(
+        "model", sha256=matching[0] if len(matching) == 1 else near("model", sha, names, "rift model ls")
+    )
     return found
 
 
@@ -96,19 +101,24 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Make a model champion of its config, if the champion is still the one expected."""
-    from workqueue.machine.commands import Evidence, SetAlias
+    from workqueue.cli.evidence import as_evidence, lines, look, summary
+    from workqueue.machine.commands import SetAlias
 
-    found = find(model)
-    row = found["model"]
-    now = champion_of(row["config"])
+    row = find(model)["model"]
+    sha, config = row["sha256"], row["config"]
+    now = champion_of(config)
     if if_champion and not now.startswith(if_champion):
-        fail(f"the champion of {row['config']} is {now or 'nobody'}, not {if_champion}; nothing was changed", REFUSED)
+        fail(f"the champion of {config} is {now or 'nobody'}, not {if_champion}; nothing was changed", REFUSED)
+    if now == sha:
+        fail(f"{short(sha)} is the champion of {config} already", REFUSED)
+    found = call(lambda client: look(client, sha, now, config))
     if dry_run:
-        show_json({"model": row["sha256"], "champion": now, "evidence": found["evidence"]})
+        show_json(summary(found)) if as_json else typer.echo("\n".join(lines(found)))
         return
-    evidence = Evidence("manual", champion=now, note=reason)
-    [outcome] = order(SetAlias(f"champion/{row['config']}", row["sha256"], now, evidence, reason))
-    done(outcome, f"{short(row['sha256'])} is champion of {row['config']}", as_json=as_json)
+    if not reason:
+        fail("a promotion by hand needs --reason; --dry-run shows what the recorded matches say", USAGE)
+    [outcome] = order(SetAlias(f"champion/{config}", sha, now, as_evidence(found, reason), reason))
+    done(outcome, f"{short(sha)} is champion of {config}", as_json=as_json)
 
 
 @app.command()
@@ -139,9 +149,51 @@ def reject(model: Sha, reason: Why, as_json: AsJson = False) -> None:
     done(outcome, f"{short(sha)} is rejected", as_json=as_json)
 
 
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="Weights as safetensors.")],
+    config: Annotated[str, typer.Option(help="As square8_2p; by default what the weights' own manifest says.")] = "",
+    parent: Annotated[list[str] | None, typer.Option(help="A model that it was made from.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store weights and register them as a candidate, which the loop then tests like its own."""
+    from workqueue.machine.commands import RegisterModel
+
+    manifest = manifest_in(path)
+    named = f"{manifest['board']}_{manifest['players']}p" if {"board", "players"} <= manifest.keys() else ""
+    if config and named and config != named:
+        fail(f"{path}: these weights are of {named}, not of {config}", USAGE)
+    if not (config or named):
+        fail(f"{path}: carries no manifest that says what it plays; give --config", USAGE)
+    parents = tuple(find(each)["model"]["sha256"] for each in parent or manifest.get("parents", ()))
+    reference = call(lambda client: client.put_artifact(path, kind="weights", config=config or named))
+    packed = msgspec.Raw(msgspec.msgpack.encode(manifest))
+    [outcome] = order(RegisterModel(reference.sha256, config or named, packed, parents))
+    done(
+        outcome | {"sha256": reference.sha256},
+        f"{reference.sha256} is a candidate of {config or named}",
+        as_json=as_json,
+    )
+
+
+def manifest_in(path: Path) -> dict[str, Any]:
+    """Return the manifest that safetensors carry, empty when there is none; ends the command for another format."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = msgspec.json.decode(file.read(min(size, _HEADER_MAX)), type=dict[str, Any])
+        metadata = header.get("__metadata__", {})
+        manifest: dict[str, Any] = msgspec.json.decode(metadata.get("riftq", "{}"), type=dict[str, Any])
+    except OSError as error:
+        fail(f"{path}: cannot be read: {error.strerror}", USAGE)
+    except (msgspec.DecodeError, AttributeError):
+        fail(f"{path}: is no safetensors file; `rift model export` writes one", USAGE)
+    return manifest
+
+
 @app.command()
-def export(model: Sha, path: Annotated[Path, typer.Argument(help="File to write.")]) -> None:
-    """Fetch a model's weights into a file, verified."""
+def export(model: Sha, path: Annotated[Path, typer.Argument(help="File to write.")], as_json: AsJson = False) -> None:
+    """Fetch a model's weights into a file, verified; the manifest is inside."""
     sha = find(model)["model"]["sha256"]
     call(lambda client: client.get_artifact(sha, path))
-    typer.echo(f"{path}: {sha}")
+    done({"sha256": sha, "path": str(path)}, f"{path}: {sha}", as_json=as_json)

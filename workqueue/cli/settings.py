@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from workqueue.cli.context import USAGE, AsJson, Reason, ask, done, fail, near, order, show_json, show_table
+
+if TYPE_CHECKING:
+    from config.loop import LoopSettings
 
 app = typer.Typer(help="Read and change the replicated settings.", no_args_is_help=True)
 
@@ -27,7 +31,7 @@ def parse(pairs: list[str], known: dict[str, Any]) -> dict[str, msgspec.Raw]:
         key, equals, text = pair.partition("=")
         if not equals:
             fail(f"{pair!r} is no setting: write key=value", USAGE)
-        near("setting", key, known)
+        near("setting", key, known, "rift settings get")
         try:
             value = msgspec.json.decode(text.encode())
         except msgspec.DecodeError:
@@ -43,7 +47,7 @@ def get(key: Annotated[str, typer.Argument(help="Key, or its first part.")] = ""
     known = flat(view["effective"])
     found = {name: value for name, value in known.items() if name == key or not key or name.startswith(f"{key}.")}
     if not found:
-        near("setting", key, known)
+        near("setting", key, known, "rift settings get")
     if as_json:
         show_json({"version": view["version"], "values": found})
     else:
@@ -66,17 +70,34 @@ def set_(
 
 
 @app.command()
-def diff(as_json: AsJson = False) -> None:
-    """Show what differs from the defaults."""
+def diff(
+    file: Annotated[Path | None, typer.Argument(help="A loop.yaml to compare with; none: the defaults.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where the settings in force differ from the defaults, or from a file."""
+    other = flat(msgspec.to_builtins(_whole(_other(file))))
+    effective = flat(ask("settings")["effective"])
+    found = {key: (other.get(key), value) for key, value in effective.items() if other.get(key) != value}
+    name = "file" if file else "default"
+    if as_json:
+        show_json({key: {name: old, "value": new} for key, (old, new) in found.items()})
+    elif not found:
+        typer.echo(f"no setting differs from the {name}{'' if file else 's'}")
+    else:
+        show_table(
+            "settings that differ", ("key", name, "in force"), ((k, old, new) for k, (old, new) in found.items())
+        )
+
+
+def _other(file: Path | None) -> LoopSettings:
+    from config.errors import ConfigError
+    from config.load import load
     from config.loop import LoopSettings
 
-    default = flat(msgspec.to_builtins(_whole(LoopSettings())))
-    effective = flat(ask("settings")["effective"])
-    found = {k: (default.get(k), v) for k, v in effective.items() if default.get(k) != v}
-    if as_json:
-        show_json({key: {"default": old, "value": new} for key, (old, new) in found.items()})
-    else:
-        show_table("changed settings", ("key", "default", "value"), ((k, old, new) for k, (old, new) in found.items()))
+    try:
+        return load(LoopSettings, file) if file else LoopSettings()
+    except ConfigError as error:
+        fail(str(error), USAGE)
 
 
 def _whole(section: msgspec.Struct) -> dict[str, Any]:

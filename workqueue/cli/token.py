@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from workqueue.cli.context import USAGE, AsJson, Reason, ask, call, done, fail, near, order, show_json, show_table, when
+from workqueue.cli.context import AsJson, Reason, ask, call, done, near, order, show_json, show_table, when
 
+if TYPE_CHECKING:
+    from workqueue.client import Client
+
+_DAY_MS = 86_400_000
 app = typer.Typer(help="Create, list and revoke tokens.", no_args_is_help=True)
 
 
@@ -16,24 +21,40 @@ app = typer.Typer(help="Create, list and revoke tokens.", no_args_is_help=True)
 def create(
     role: Annotated[str, typer.Argument(help="admin, worker or read.")],
     label: Annotated[str, typer.Option(help="Whom it is for.")] = "",
+    days: Annotated[int, typer.Option(min=0, max=36_500, help="Worthless after so many days; 0 = never.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Create a token; its text is shown once and kept nowhere."""
-    from workqueue.client import Client
-
     near("role", role, ("admin", "worker", "read"))
 
-    async def post(client: Client) -> dict[str, str]:
-        body = {"role": role, "label": label}
-        async with client.session.post(client.servers[0] + "/v1/tokens", json=body, headers=client.headers) as answer:
-            text = await answer.read()
-            if answer.status != 201:
-                fail(f"the voter refused: {msgspec.json.decode(text).get('detail', answer.status)}", USAGE)
-            found: dict[str, str] = msgspec.json.decode(text)
-            return found
+    expires_ms = time.time_ns() // 1_000_000 + days * _DAY_MS if days else 0
 
-    token = call(post)
+    body = {"role": role, "label": label, "expires_ms": expires_ms}
+    token = call(lambda client: _post(client, body))
     show_json(token) if as_json else typer.echo(token["token"])
+
+
+async def _post(client: Client, body: dict[str, object]) -> dict[str, str]:
+    """Create a token by the first voter that answers; the answer is the only place that ever shows it."""
+    import aiohttp
+
+    from workqueue.errors import Rejected, Unavailable
+
+    tried = []
+    for server in client.servers:
+        try:
+            async with client.session.post(f"{server}/v1/tokens", json=body, headers=client.headers) as answer:
+                tree: dict[str, str] = msgspec.json.decode(await answer.read())
+        except (aiohttp.ClientError, OSError) as error:
+            tried.append(f"{server} ({str(error) or type(error).__name__})")
+            continue
+        if answer.status == 503:
+            tried.append(f"{server} ({tree.get('detail', answer.status)})")
+        elif answer.status != 201:
+            raise Rejected(str(tree.get("code", answer.status)), str(tree.get("detail", answer.status)))
+        else:
+            return tree
+    raise Unavailable(tried)
 
 
 @app.command()
@@ -43,9 +64,16 @@ def ls(as_json: AsJson = False) -> None:
     if as_json:
         show_json(found)
         return
-    rows = ((t["id"], t["role"], t.get("label", ""), "revoked" if t.get("revoked_ms") else "valid",
-             when(t.get("expires_ms", 0))) for t in found)  # fmt: skip
+    now_ms = time.time_ns() // 1_000_000
+    rows = ((t["id"], t["role"], t.get("label", ""), standing(t, now_ms), when(t.get("expires_ms", 0))) for t in found)
     show_table("tokens", ("id", "role", "label", "state", "expires"), rows)
+
+
+def standing(token: dict[str, Any], now_ms: int) -> str:
+    """Return whether a token lets anybody in."""
+    if token.get("revoked_ms"):
+        return "revoked"
+    return "expired" if 0 < token.get("expires_ms", 0) <= now_ms else "valid"
 
 
 @app.command()
@@ -57,6 +85,6 @@ def revoke(
     """Make a token worthless."""
     from workqueue.machine.commands import RevokeToken
 
-    near("token", token, (each["id"] for each in ask("tokens")))
+    near("token", token, (each["id"] for each in ask("tokens")), "rift token ls")
     [outcome] = order(RevokeToken(token, reason))
     done(outcome, f"{token} is revoked", as_json=as_json)

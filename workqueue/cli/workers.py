@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from workqueue.cli.context import AsJson, Reason, ask, done, near, order, show_json, show_map, show_table, when
+from workqueue.standing import standing
 
 app = typer.Typer(help="List, drain and quarantine the cluster's workers.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Name of a worker.")]
@@ -38,13 +39,6 @@ def ls(as_json: AsJson = False) -> None:
         for w in found
     )
     show_table("workers", ("id", "state", "cpus", "running", "completed", "failed", "seen"), rows)
-
-
-def standing(worker: dict[str, object]) -> str:
-    """Return the one word that matters most about a worker."""
-    if not worker["live"]:
-        return "gone"
-    return "quarantined" if worker["quarantined"] else "draining" if worker["drain"] else "live"
 
 
 @app.command()

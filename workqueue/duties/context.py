@@ -93,6 +93,15 @@ class DutyContext:
         """As `query`, checked and decoded as `kind`."""
         return msgspec.msgpack.decode((await self._front.leader.query(name, args)).value, type=kind)
 
+    async def find(self, name: str, /, **args: object) -> Any:
+        """As `query`, None when there is no such thing."""
+        return await self._front.query(name, **args)
+
+    async def events(self, since: int, limit: int) -> tuple[int, list[Any]]:
+        """Return (number of the last event, events after `since`) that the own core keeps, as plain maps."""
+        seq, events = msgspec.msgpack.decode(await self._front.core.call("events", (since, limit, 0)))
+        return int(seq), list(events)
+
     async def propose(self, *commands: AnyCommand) -> list[AnyOutcome]:
         """Propose commands in the duty's name; raises StreamError when leadership is lost."""
         return await self._front.leader.propose(*commands, actor=self._actor)

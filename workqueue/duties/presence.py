@@ -2,7 +2,8 @@
 
 Membership hints; this confirms: a boot is dead when two members accuse it, or when its heartbeats to the leader have
 stopped for the whole time to live and gossip does not see it alive. A false alarm costs one redone job, because the
-attempt is fenced.
+attempt is fenced. At the start of a term every registered worker is expected to beat, because a worker may have died
+together with the leader that heard it.
 """
 
 from __future__ import annotations
@@ -43,10 +44,15 @@ class Presence:
     name = "presence"
     period_s = 0.25
 
+    def __init__(self) -> None:
+        self._expected_term = 0
+
     async def run(self, context: DutyContext) -> None:
         """End the boots that are confirmed dead."""
         if context.membership is None:
             return
+        if context.core.term != self._expected_term:
+            await self._expect_all(context)
         now_ms = time.monotonic_ns() // 1_000_000
         suspects = [m for m in context.membership.members(role="worker") if m.state.value in {"dead", "left"}]
         if not suspects:
@@ -58,6 +64,13 @@ class Presence:
             reason = confirmed(member, boot, now_ms) if boot else ""
             if reason:
                 await context.propose(EndBoot(member.id, boot, reason))
+
+    async def _expect_all(self, context: DutyContext) -> None:
+        term = context.core.term
+        for worker in await context.query("workers"):
+            if worker.get("live", True):
+                context.front.presence.expect(str(worker["id"]), str(worker.get("boot", "")))
+        self._expected_term = term
 
 
 DUTY = Presence()

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from workqueue.admission import admit_command
+from workqueue.admission import admit_command, check_kind
 from workqueue.http.bodies import decode_json, to_command
 from workqueue.http.context import CONTEXT, FrontContext, View
 from workqueue.http.endpoints import ENDPOINTS, Endpoint, Param
 from workqueue.http.problem import STATUS_OF_CODE, Problem, of_refused
+from workqueue.http.results import all_refused, mended, refusals, without
 from workqueue.machine.commands import Claim, Complete, Enqueue, RegisterKind
 from workqueue.machine.outcomes import Code, Refused
-from workqueue.open_kinds import SchemaMismatch, check, check_payloads, check_schema, with_schema
+from workqueue.open_kinds import SchemaMismatch, check_payloads
 from workqueue.stream import StreamError
 
 if TYPE_CHECKING:
@@ -52,13 +53,16 @@ async def _propose(endpoint: Endpoint, request: web.Request) -> web.Response:
     wait_ms = _wait_ms(fields) if endpoint.command is Claim else 0
     assert endpoint.command
     command = to_command(endpoint.command, fields)
-    await _check(context, identity, command)
+    _check(context, identity, command)
+    refused = await refusals(context, command.completions) if isinstance(command, Complete) else {}
+    if refused and (command := without(command, refused)) is None:
+        return _answer(all_refused(refused))
     sent = context.leader.request(command, identity.actor, _idempotency(request, identity))
     if endpoint.command is Claim:
         outcome = msgspec.msgpack.decode(await context.leader.router.call("claim", (sent, wait_ms)))
     else:
         outcome = msgspec.msgpack.decode(await context.leader.router.call("propose", [sent]))[0]
-    return _answer(outcome)
+    return _answer(mended(outcome, refused) if refused else outcome)
 
 
 def _wait_ms(fields: dict[str, Any]) -> int:
@@ -68,33 +72,16 @@ def _wait_ms(fields: dict[str, Any]) -> int:
     return wait_ms
 
 
-async def _check(context: FrontContext, identity: Identity, command: Any) -> None:
+def _check(context: FrontContext, identity: Identity, command: Any) -> None:
     kinds = context.core.views.get("kinds", ())
     try:
         admit_command(identity, command)
         if isinstance(command, Enqueue):
             check_payloads(kinds, ((job.kind, job.payload) for job in command.jobs))
         elif isinstance(command, RegisterKind):
-            check_schema(command.payload_schema)
-            check_schema(command.result_schema)
-        elif isinstance(command, Complete):
-            await _check_results(context, command, with_schema(kinds, "result_schema"))
+            check_kind(command)
     except SchemaMismatch as error:
         raise Problem(422, Code.INVALID.value, str(error)) from error
-
-
-async def _check_results(context: FrontContext, command: Complete, schemas: dict[str, str]) -> None:
-    """Results of open kinds; those of built-in kinds are the state machine's to check."""
-    for completion in command.completions if schemas else ():
-        try:
-            job = msgspec.msgpack.decode((await context.view("job", {"job": completion.job})).value)
-        except StreamError:
-            continue  # unknown here: the state machine has the say
-        kind = str(job.get("kind", ""))
-        if kind in schemas:
-            check(
-                schemas[kind], msgspec.msgpack.decode(completion.result), f"the result of `{kind}` job {completion.job}"
-            )
 
 
 def _idempotency(request: web.Request, identity: Identity) -> tuple[str, int] | None:

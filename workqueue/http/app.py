@@ -12,6 +12,7 @@ from aiohttp import web
 
 import workqueue.http
 from workqueue.http.context import CONTEXT, FrontContext
+from workqueue.http.history import keep
 from workqueue.http.problem import Problem, of_stream
 from workqueue.stream import StreamError
 
@@ -34,6 +35,7 @@ def make_app(context: FrontContext) -> web.Application:
     """Return the application; a module of this folder takes part by having `routes(context)`."""
     app = web.Application(middlewares=[_errors, _headers], client_max_size=context.settings.limits.request_bytes_max)
     app[CONTEXT] = context
+    app.cleanup_ctx.append(keep)
     for module in sorted(found.name for found in pkgutil.iter_modules(workqueue.http.__path__)):
         make_routes = getattr(importlib.import_module(f"workqueue.http.{module}"), "routes", None)
         if make_routes is not None:

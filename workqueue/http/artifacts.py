@@ -17,18 +17,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from aiohttp import web
 
+from workqueue.blocks import gather_blocks, pipe
 from workqueue.errors import ClientError, CorruptArtifact
+from workqueue.http.bandwidth import Bandwidth
 from workqueue.machine.commands import ArtifactRef, DropHolder, RegisterArtifact
 from workqueue.machine.outcomes import Refused
+from workqueue.mirror import OFFSET
 from workqueue.store import BLOCK_BYTES, StoreError, is_name
-from workqueue.transfer import OFFSET, Stored, Throttle
+from workqueue.transfer import Stored
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from config.cluster import ClusterSettings
+    from workqueue.blocks import Throttle
     from workqueue.machine.commands import AnyCommand
     from workqueue.machine.outcomes import AnyOutcome
+    from workqueue.mirror import Mirror
     from workqueue.store import ArtifactStore, Upload
     from workqueue.transfer import Holders
 
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 
 STORE_HOLDER = "store"
 KINDS = frozenset({"shard", "weights", "checkpoint", "games", "log", "export", "curves", "other"})
+MIRROR_BYTES_MIN = 4 << 20  # of an upload that is copied while it arrives; a smaller one is copied after
 _RANGE = re.compile(r"bytes (?:(?P<start>\d+)-(?P<end>\d+)|\*)/(?P<size>\d+)")
 _READ_S = 30.0  # a connection that sends nothing for this long gives its upload up
 
@@ -77,7 +83,7 @@ class _Handlers:
     def __init__(self, context: ArtifactContext) -> None:
         self._context = context
         self._store = context.store
-        self._limit_kbps = context.settings.store.upload_kbps_max
+        self._bandwidth = Bandwidth(context.settings.store)
 
     def answer(self, role: str, handler: Handler) -> Handler:
         """Authenticate, check the name, and turn errors into problem documents."""
@@ -108,16 +114,19 @@ class _Handlers:
         if size > self._context.settings.limits.artifact_bytes_max:
             limit = self._context.settings.limits.artifact_bytes_max >> 20
             return _problem(413, f"larger than the {limit} MB that limits.artifact_bytes_max allows")
+        copied: list[str] = []
         if await self._store.size(sha256) is None and self._staged(sha256) is None:
             upload = await self._store.begin(sha256, size, start)
-            whole = await self._take(request, upload)
+            mirrors = await self._mirrors(request, sha256, size, start)
+            whole = await self._take(request, upload, list(mirrors.values()))
+            copied = [voter for voter, mirror in mirrors.items() if mirror.stored]
             if not whole:
                 return _problem(409, "bytes are still missing; go on", {OFFSET: str(upload.offset)})
         await self._store.commit(sha256)
         ref = ArtifactRef(sha256, size, request.query.get("kind", "other"))
         if request.query.get("copy"):
             return _json(201, Stored(sha256, size, (self._context.voter_id,), 1))
-        return await self._register(ref, request.query.get("config", ""))
+        return await self._register(ref, request.query.get("config", ""), copied)
 
     async def head(self, request: web.Request) -> web.Response:
         """Size of stored bytes, or the offset of an unfinished upload."""
@@ -132,12 +141,13 @@ class _Handlers:
         sha256 = request.match_info["sha256"]
         path = self._store.local(sha256)
         headers = {"ETag": f'"{sha256}"', "Cache-Control": "private, immutable, max-age=31536000"}
-        if path and not self._limit_kbps:
+        throttles = self._bandwidth.throttles(request)
+        if path and not throttles:
             return web.FileResponse(path, chunk_size=BLOCK_BYTES, headers=headers)
         size = await self._store.size(sha256)
         if size is None:
             return await self._relay(request, sha256)
-        return await self._send(request, sha256, size, headers)
+        return await self._send(request, sha256, size, headers, throttles)
 
     async def verify(self, request: web.Request) -> web.Response:
         """Check stored bytes against their name; what is damaged is deleted and its holder dropped."""
@@ -194,22 +204,38 @@ class _Handlers:
         size = int(found["size"])
         return (int(found["start"]) if found["start"] else size), size
 
-    async def _take(self, request: web.Request, upload: Upload) -> bool:
-        throttle = Throttle(self._limit_kbps)
+    async def _mirrors(self, request: web.Request, sha256: str, size: int, start: int) -> dict[str, Mirror]:
+        """Ways to the voters that are to hold copies, for an upload that is large enough to be worth it."""
+        if request.query.get("copy") or self._store.shared or size - start < MIRROR_BYTES_MIN:
+            return {}
+        holders = self._context.holders
+        chosen = preference(sha256, list(holders.urls))[: self._context.settings.store.replicas - 1]
+        mirrors = {voter: holders.mirror(voter, sha256, request.query.get("kind", "other")) for voter in chosen}
+        await asyncio.gather(*(asyncio.to_thread(mirror.begin, size, start) for mirror in mirrors.values()))
+        return mirrors
+
+    async def _take(self, request: web.Request, upload: Upload, mirrors: Sequence[Mirror]) -> bool:
+        throttles = self._bandwidth.throttles(request)
         try:
-            async with contextlib.aclosing(_gather(request)) as blocks:
-                await _pipe(blocks, upload, throttle)
-            return await asyncio.to_thread(upload.finish)
+            async with contextlib.aclosing(gather_blocks(request.content, _READ_S)) as blocks:
+                sends = [mirror.send for mirror in mirrors]
+                await pipe(blocks, [upload.write, upload.sync_ahead, *sends], throttles)
+            copying = [asyncio.ensure_future(asyncio.to_thread(mirror.finish)) for mirror in mirrors]
+            whole = await asyncio.to_thread(upload.finish)
+            await asyncio.gather(*copying)
         except (OSError, TimeoutError):  # the client hung up or stalled: it may go on from here
             return False
         finally:
             upload.close()
+            for mirror in mirrors:
+                mirror.close()
+        return whole
 
-    async def _register(self, ref: ArtifactRef, config: str) -> web.Response:
-        holders = [self._me]
+    async def _register(self, ref: ArtifactRef, config: str, copied: Sequence[str]) -> web.Response:
+        holders = [self._me, *copied]
         wanted = 1 if self._store.shared else self._context.settings.store.replicas
         if not self._store.shared:
-            holders += await self._copy(ref, wanted - 1)
+            holders += await self._copy(ref, wanted - len(holders), holders)
         [outcome] = await self._context.propose(RegisterArtifact(ref, tuple(holders), config))
         if isinstance(outcome, Refused):
             return _problem(409 if outcome.retry_ms else 400, outcome.message)
@@ -218,10 +244,11 @@ class _Handlers:
         stored = Stored(ref.sha256, ref.size_bytes, tuple(holders), wanted)
         return _json(201 if len(holders) >= wanted else 202, stored)
 
-    async def _copy(self, ref: ArtifactRef, count: int) -> list[str]:
+    async def _copy(self, ref: ArtifactRef, count: int, holding: Sequence[str]) -> list[str]:
         path = self._store.local(ref.sha256)
         made: list[str] = []
-        for voter in preference(ref.sha256, list(self._context.holders.urls)):
+        others = [voter for voter in self._context.holders.urls if voter not in holding]
+        for voter in preference(ref.sha256, others):
             if len(made) >= count or path is None:
                 break
             with contextlib.suppress(ClientError, TimeoutError):
@@ -248,7 +275,9 @@ class _Handlers:
                     return await _pass_on(request, got)
         return _problem(404, "no holder of this artifact answers" if holders else "no such artifact")
 
-    async def _send(self, request: web.Request, sha256: str, size: int, headers: dict[str, str]) -> web.StreamResponse:
+    async def _send(
+        self, request: web.Request, sha256: str, size: int, headers: dict[str, str], throttles: Sequence[Throttle]
+    ) -> web.StreamResponse:
         part = request.http_range
         start, end, _ = part.indices(size)
         if start >= size > 0:
@@ -258,9 +287,9 @@ class _Handlers:
         headers |= {"Content-Range": f"bytes {start}-{end - 1}/{size}"} if ranged else {}
         response = web.StreamResponse(status=206 if ranged else 200, headers=headers)
         await response.prepare(request)
-        throttle = Throttle(self._limit_kbps)
         async for block in self._store.read(sha256, start, end):
-            await throttle.take(len(block))
+            for throttle in throttles:
+                await throttle.take(len(block))
             await response.write(block)
         await response.write_eof()
         return response
@@ -274,43 +303,6 @@ def least(replicas: int, voters: int) -> int:
 def preference(sha256: str, voters: Sequence[str]) -> list[str]:
     """Order voters by rendezvous hashing (Thaler and Ravishankar 1998): alike on every voter, even over artifacts."""
     return sorted(voters, key=lambda voter: hashlib.sha256(f"{voter}/{sha256}".encode()).digest())
-
-
-async def _pipe(blocks: AsyncIterator[bytes], upload: Upload, throttle: Throttle) -> None:
-    """Digest and write one block while the next arrives; all that arrived is written before an error goes on."""
-    writing: asyncio.Future[None] | None = None
-    try:
-        async for block in blocks:
-            if writing:
-                await writing
-            writing = asyncio.ensure_future(asyncio.to_thread(upload.write, block))
-            await throttle.take(len(block))
-    finally:
-        if writing:
-            await writing
-
-
-async def _gather(request: web.Request) -> Any:
-    """Yield the body in large blocks; what has arrived is yielded also when the connection breaks."""
-    parts: list[bytes] = []
-    size = 0
-    try:
-        while True:
-            async with asyncio.timeout(_READ_S):
-                part = await request.content.readany()
-            if not part:
-                break
-            parts.append(part)
-            size += len(part)
-            if size >= BLOCK_BYTES:
-                yield b"".join(parts)
-                parts, size = [], 0
-    except (OSError, TimeoutError):
-        if parts:
-            yield b"".join(parts)
-        raise
-    if parts:
-        yield b"".join(parts)
 
 
 async def _pass_on(request: web.Request, got: Any) -> web.StreamResponse:

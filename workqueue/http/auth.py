@@ -61,6 +61,11 @@ class Tokens:
         label = str(found.get("label", "")) or str(found["id"])
         return Identity(f"{found['role']}:{label}", str(found["role"]), str(found["id"]))
 
+    def knows(self, token_id: str) -> bool:
+        """Whether a token of this id has reached this front and was not revoked."""
+        found = self._find(token_id)
+        return found is not None and not (found.get("revoked") or found.get("revoked_ms"))
+
     def still_valid(self, identity: Identity) -> bool:
         """Whether a connection that was let in may go on."""
         if not identity.token_id:

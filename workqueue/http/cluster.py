@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
@@ -14,6 +15,10 @@ from workqueue.machine.commands import PutToken, RevokeToken
 from workqueue.machine.outcomes import AnyOutcome, Refused
 from workqueue.security import new_token, token_hash
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE_S = 1.0
 _ROLES = frozenset({"admin", "worker", "read"})
 
 
@@ -74,7 +79,15 @@ async def create_token(request: web.Request) -> web.Response:
     command = PutToken(token_id, wanted.role, token_hash(context.tokens.key, token), wanted.label, wanted.expires_ms)
     [outcome] = await context.leader.propose(command, actor=identity.actor)
     _checked(outcome)
+    await _here(lambda: context.tokens.knows(token_id))
     return _json({"id": token_id, "token": token}, 201)
+
+
+async def _here(holds: Callable[[], bool]) -> None:
+    """Wait a moment for what was decided to reach this front, so that the next request sees it; it may come later."""
+    deadline = asyncio.get_running_loop().time() + HERE_S
+    while not holds() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110  the core pushes, some times a second
+        await asyncio.sleep(0.01)
 
 
 async def list_tokens(request: web.Request) -> web.Response:
@@ -91,7 +104,9 @@ async def revoke_token(request: web.Request) -> web.Response:
     identity = context.tokens.authenticate(request, "admin")
     command = RevokeToken(request.match_info["id"], f"revoked by {identity.actor}")
     [outcome] = await context.leader.propose(command, actor=identity.actor)
-    return _json(msgspec.to_builtins(_checked(outcome)))
+    _checked(outcome)
+    await _here(lambda: not context.tokens.knows(command.id))
+    return _json(msgspec.to_builtins(outcome))
 
 
 async def heartbeat(request: web.Request) -> web.Response:

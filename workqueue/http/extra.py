@@ -67,7 +67,18 @@ EXTRA_PATHS: Final[dict[str, dict[str, Any]]] = {
             parameters=[
                 {"name": "since", "in": "query", "schema": {"type": "integer", "minimum": -1}},
                 {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}},
+                {
+                    "name": "status",
+                    "in": "query",
+                    "schema": {"type": "integer", "enum": [0, 1], "default": 0},
+                    "description": "1: also the /status document as `status` events, when it changed",
+                },
             ],
+        )
+    },
+    "/v1/history": {
+        "get": _operation(
+            "get_history", "Samples of the last hour, as this voter saw it. Needs `read`.", _json("Samples.")
         )
     },
     "/v1/heartbeats": {

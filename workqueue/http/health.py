@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from workqueue.http.context import CONTEXT, FrontContext
+from workqueue.http.exposition import families, idle
 from workqueue.stream import StreamError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of the /status document; grows when a field changes its meaning
 STALE_MS = 2_000
+LEADER_S = 0.5
+CAPABILITIES_MAX = 50  # different ones that a scrape asks about
 
 
 async def health(request: web.Request) -> web.Response:
@@ -65,8 +68,11 @@ def _existing(folder: Path) -> Path:
 
 async def status_document(context: FrontContext) -> dict[str, Any]:
     """Return the documented JSON of `/status`; the parts of the machine are as old as `consensus.age_ms` says."""
-    core, queue = await asyncio.gather(context.core.call("status"), context.view("status"))
+    core, queue, led = await asyncio.gather(
+        context.core.call("status"), context.view("status"), _leaders_meters(context)
+    )
     details = msgspec.msgpack.decode(core)
+    timed = led or details["meters"]
     state = context.core.state
     view = msgspec.msgpack.decode(queue.value)
     document: dict[str, Any] = {
@@ -78,11 +84,26 @@ async def status_document(context: FrontContext) -> dict[str, Any]:
         "clock_ms": time.time_ns() // 1_000_000,
         "consensus": _consensus(context, state, details),
         "membership": _membership(context),
+        "meters": details["meters"],
+        "latency": {"commit": timed["commit"], "claim": timed["claim"]},
         "state": view,
     }
     for name, describe in context.extra_status.items():
         document[name] = describe()
     return document
+
+
+async def _leaders_meters(context: FrontContext) -> dict[str, Any]:
+    """Return what the leader's core measures; empty on the leader itself, and when it does not say so soon."""
+    calls = None if context.core.leads else context.leader.router.leader_calls()
+    if calls is None:
+        return {}
+    try:
+        async with asyncio.timeout(LEADER_S):
+            meters: dict[str, Any] = msgspec.msgpack.decode(await calls.call("meters"))
+    except (StreamError, TimeoutError):
+        return {}
+    return meters
 
 
 def _consensus(context: FrontContext, state: CoreState, details: dict[str, Any]) -> dict[str, Any]:
@@ -127,56 +148,25 @@ async def metrics(request: web.Request) -> web.Response:
     """Return Prometheus' text format."""
     context = request.app[CONTEXT]
     context.tokens.authenticate(request, "read")
-    _gauges(context, await status_document(context))
-    return web.Response(body=context.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
+    document = await status_document(context)
+    document["idle_with_eligible_work"] = await _idle_with_eligible_work(context, document["state"])
+    text = context.metrics.text(families(document))
+    return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
-def _gauges(context: FrontContext, document: dict[str, Any]) -> None:
-    """Copy the numbers of the status document into gauges; a map of numbers becomes one gauge with a label."""
-    gauge = context.metrics.gauge
-    for name, value in document["consensus"]["metrics"].items():
-        gauge(f"rift_log_{_metric(name)}", f"Replicated log: {name}").set(value)
-    for name in ("term", "commit_index", "applied_index", "age_ms", "parked_claims"):
-        gauge(f"rift_consensus_{name}", f"Consensus: {name}").set(document["consensus"][name])
-    gauge("rift_leader", "1 on the leader").set(document["consensus"]["role"] == "leader")
-    _state_gauges(context, document["state"])
-
-
-def _state_gauges(context: FrontContext, state: dict[str, Any]) -> None:
-    gauge = context.metrics.gauge
-    jobs = gauge("rift_jobs", "Jobs by state and kind", ("state", "kind"))
-    jobs.clear()
-    for job_state, kinds in state.get("jobs", {}).items():
-        for kind, count in kinds.items():
-            jobs.labels(job_state, kind).set(count)
-    oldest, now = state.get("oldest_available_ms", 0), state.get("now_ms", 0)
-    gauge("rift_oldest_available_seconds", "Wait of the oldest available job").set(
-        (now - oldest) / 1000 if oldest else 0
-    )
-    workers = state.get("workers", ())
-    live = [worker for worker in workers if worker["live"]]
-    idle = sum(not worker["running"] for worker in live)
-    gauge("rift_workers_live", "Workers that are registered and alive").set(len(live))
-    waits = bool(state.get("jobs", {}).get("available"))
-    gauge("rift_workers_idle_with_work", "Live workers without a job while jobs are available").set(
-        idle if waits else 0
-    )
-    gauge("rift_workers_quarantined", "Workers in quarantine").set(sum(worker["quarantined"] for worker in workers))
-    gauge("rift_artifacts", "Artifacts in the index").set(state.get("artifacts", 0))
-    gauge("rift_artifact_bytes", "Bytes of the artifacts in the index").set(state.get("artifact_bytes", 0))
-    alerts = gauge("rift_alerts", "Alerts that are raised", ("name",))
-    alerts.clear()
-    for alert in state.get("alerts", ()):
-        alerts.labels(alert["name"]).inc()
-    for config in state.get("configs", ()):
-        for name in ("games", "games_new", "trainings", "matches", "promotions", "elo_milli", "loss_milli"):
-            gauge(f"rift_loop_{name}", f"Improvement loop: {name}", ("config",)).labels(config["config"]).set(
-                config[name]
-            )
-
-
-def _metric(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in name)
+async def _idle_with_eligible_work(context: FrontContext, state: dict[str, Any]) -> int:
+    """Return how many idle workers an available job would fit; workers of equal capability are asked about once."""
+    if not state.get("jobs", {}).get("available"):
+        return 0
+    alike: dict[bytes, list[str]] = {}
+    for worker in idle(state.get("workers", ())):
+        alike.setdefault(msgspec.json.encode(worker["capability"]), []).append(worker["id"])
+    eligible = 0
+    for names in list(alike.values())[:CAPABILITIES_MAX]:
+        view = await context.view("explain", {"worker": names[0]})
+        if "fits" in msgspec.msgpack.decode(view.value)["reasons"].values():
+            eligible += len(names)
+    return eligible
 
 
 def routes(context: FrontContext) -> list[web.RouteDef]:

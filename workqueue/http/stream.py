@@ -11,9 +11,10 @@ import msgspec
 from aiohttp import web
 
 from membership.api import Metadata
-from workqueue.admission import Bucket, Envelope, admit
+from workqueue.admission import Bucket, Envelope, admit, command_type
 from workqueue.http.context import CONTEXT, FrontContext
 from workqueue.http.problem import Problem
+from workqueue.http.results import Judged, schemas
 from workqueue.security import Identity, may
 from workqueue.stream import (
     FRAME_BYTES_MAX,
@@ -38,6 +39,7 @@ CHECK_S = 1.0  # pace of looking whether the token still holds
 ADMIN_QUERIES = frozenset({"tokens", "audit"})
 _OPERATOR = frozenset({"transfer", "snapshot", "barrier"})
 _envelopes = msgspec.msgpack.Decoder(list[Envelope]).decode
+_NOTHING = msgspec.Raw(b"\x90")  # an empty list
 _claim = msgspec.msgpack.Decoder(tuple[Envelope, int]).decode
 
 
@@ -93,21 +95,43 @@ class Session:
             raise StreamError("limit", f"more than {IN_FLIGHT_MAX} calls in flight on one connection", 100)
 
     def _propose(self, call_id: int, body: msgspec.Raw) -> None:
-        forwarded: object = body
-        if not self._trusted:
-            forwarded = self._admitted(body)
+        if self._trusted:
+            self._forward(call_id, body, None)
+            return
+        forwarded, requests = self._admitted(body)
+        if schemas(self._context) and any(command_type(each.command) == "Complete" for each in requests):
+            self._spawn(self._judge(call_id, requests))
+        else:
+            self._forward(call_id, forwarded, None)
+
+    def _forward(self, call_id: int, forwarded: object, judged: Judged | None) -> None:
         self._in_flight += 1
         started = self._loop.time()
 
         def replied(answer: str, reply: msgspec.Raw) -> None:
             self._in_flight -= 1
-            self._write(pack(call_id, answer, reply))
+            whole = judged.answer(reply) if judged and answer == "ok" else reply
+            self._write(pack(call_id, answer, whole))
             self._context.metrics.propose.observe(self._loop.time() - started)
 
         self._send("propose", forwarded, replied)
 
-    def _admitted(self, body: msgspec.Raw) -> object:
-        """Return the body as it came when nothing had to be changed, else encoded anew."""
+    async def _judge(self, call_id: int, requests: list[Envelope]) -> None:
+        """Propose what is left when results that do not fit their kind's schema are taken out."""
+        judged = Judged()
+        try:
+            for request in requests:
+                await judged.add(self._context, request)
+        except StreamError as error:
+            self._write(pack(call_id, "error", error.body))
+            return
+        if judged.requests:
+            self._forward(call_id, judged.requests, judged)
+        else:
+            self._write(pack(call_id, "ok", judged.answer(_NOTHING)))
+
+    def _admitted(self, body: msgspec.Raw) -> tuple[object, list[Envelope]]:
+        """Return what to send on, the body as it came when nothing had to be changed; and its requests."""
         limit = self._context.settings.limits.request_bytes_max
         size = len(body)
         if size > limit:
@@ -118,7 +142,7 @@ class Session:
         kinds = self._context.core.views.get("kinds", ())
         admitted = [admit(self._identity, request, kinds) for request in requests]
         same = all(after is before for after, before in zip(admitted, requests, strict=True))
-        return body if same else admitted
+        return body if same else admitted, admitted
 
     def _claim(self, call_id: int, body: msgspec.Raw) -> None:
         forwarded: object = body
@@ -181,9 +205,9 @@ class Session:
             if consistency == "stale" or self._trusted:
                 return await context.core.call("query", body)
             return await context.leader.router.call("query", body)
-        if op == "events":
+        if op in {"events", "meters"}:
             self._require("read")
-            return await context.core.call("events", body)
+            return await context.core.call(op, body)
         if op in _OPERATOR:
             self._require("admin")
             if op == "snapshot" or self._trusted:

@@ -37,12 +37,8 @@ def _count(ledger: Ledger, artifact: Artifact, change: int) -> None:
 
 def add_reference(artifact: Artifact, reference: str) -> None:
     """Say who needs an artifact."""
-    artifact.refs = tuple(sorted({*artifact.refs, reference}))
-
-
-def drop_reference(artifact: Artifact, reference: str) -> None:
-    """Say who needs an artifact no more."""
-    artifact.refs = tuple(ref for ref in artifact.refs if ref != reference)
+    if reference not in artifact.refs:
+        artifact.refs = tuple(sorted((*artifact.refs, reference)))
 
 
 def data_came(ledger: Ledger) -> None:
@@ -70,11 +66,11 @@ def drop_holder(ledger: Ledger, command: DropHolder) -> Outcome:
 
 
 def collect_artifacts(ledger: Ledger, command: CollectArtifacts) -> Outcome:
-    """Handle CollectArtifacts: what somebody references stays."""
+    """Handle CollectArtifacts: what somebody references, or a live job needs, stays."""
     gone = []
     for sha in dict.fromkeys(command.sha256):
         artifact = ledger.state.artifacts.get(sha)
-        if artifact is not None and not artifact.refs:
+        if artifact is not None and not artifact.refs and sha not in ledger.needed:
             _count(ledger, artifact, -1)
             del ledger.state.artifacts[sha]
             gone.append(sha)

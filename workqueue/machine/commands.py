@@ -30,8 +30,9 @@ class Requirements(Value, frozen=True):
     vram_mb: Int = 0
     disk_mb: Int = 0
     device: bool = False  # needs a device of its own: no second job of this sort runs on it
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()  # "worker:NAME" is a label of that worker alone
     build: str = ""  # the exact engine build, empty = any
+    avoid: tuple[str, ...] = ()  # workers that must not run it: a check is not done by whom it checks
 
 
 class RetryPolicy(Value, frozen=True):
@@ -227,7 +228,7 @@ class Tick(Command, frozen=True):
 
 
 class BeginTerm(Command, frozen=True):
-    """First command of a new leader: every lease gets one more full term before it may expire. Outcome: Changed."""
+    """First command of a new leader: leases and locks get one more full term before they expire. Outcome: Changed."""
 
     term: Int
 
@@ -469,6 +470,7 @@ class SetAlert(Command, frozen=True):
     key: str  # what it is about: a worker, a config, a voter
     active: bool
     detail: str = ""
+    sent: bool = False  # somebody outside has been told of it
 
 
 class SilenceAlert(Command, frozen=True):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from config.errors import AppError
-from workqueue.machine.artifacts import add_reference, drop_reference, release_scheduled
+from workqueue.machine.artifacts import release_scheduled
 from workqueue.machine.commands import Archive, Cancel, Enqueue, Hold, JobSpec, Retry, Unhold
 from workqueue.machine.ledger import Ledger
 from workqueue.machine.outcomes import Changed, Code, Enqueued, Outcome, Refused
-from workqueue.machine.payloads import artifacts_of, read_payload, rules_of
+from workqueue.machine.payloads import read_payload, rules_of
 from workqueue.machine.state import Job
 from workqueue.machine.transitions import ENDED, Trigger
 from workqueue.machine.transitions import State as JobState
@@ -98,7 +98,7 @@ def _insert(ledger: Ledger, spec: JobSpec, payload: Schema | None) -> None:
         spec, state.order, JobState.SCHEDULED if waits else JobState.AVAILABLE, state.now_ms,
         available_ms=state.now_ms, due_ms=spec.run_at_ms, rules=rules_of(payload), actor=ledger.actor,
     )  # fmt: skip
-    _refer(ledger, job, payload)
+    ledger.need(payload)
     ledger.insert(job)
     if waits:
         release(ledger, job)
@@ -106,13 +106,6 @@ def _insert(ledger: Ledger, spec: JobSpec, payload: Schema | None) -> None:
         totals = state.totals.get(spec.config)
         if totals is not None:
             totals.games_at_training = totals.games
-
-
-def _refer(ledger: Ledger, job: Job, payload: Schema | None) -> None:
-    for sha in artifacts_of(payload):
-        artifact = ledger.state.artifacts.get(sha)
-        if artifact is not None:
-            add_reference(artifact, f"job:{job.spec.id}")
 
 
 def ended(ledger: Ledger, job: Job) -> None:
@@ -131,12 +124,7 @@ def ended(ledger: Ledger, job: Job) -> None:
 
 def _end(ledger: Ledger, job: Job) -> None:
     job.ended_ms = ledger.now_ms
-    reference = f"job:{job.spec.id}"
-    payload = read_payload(job.spec)
-    for sha in artifacts_of(payload if isinstance(payload, Schema) else None):
-        artifact = ledger.state.artifacts.get(sha)
-        if artifact is not None:
-            drop_reference(artifact, reference)
+    ledger.need(read_payload(job.spec), -1)
     ledger.emit(f"job.{job.state.value}", job.spec.id, kind=job.spec.kind, config=job.spec.config, reason=job.reason)
 
 
@@ -191,12 +179,18 @@ def retry(ledger: Ledger, command: Retry) -> Outcome:
         job.payload_faults = job.other_faults = 0
         job.cancelling = job.reason = ""
         job.due_ms = job.ended_ms = 0
+        _wait_anew(ledger, job)
         payload = read_payload(job.spec)
-        _refer(ledger, job, payload if isinstance(payload, Schema) else None)
+        ledger.need(payload)
         ledger.move(job, Trigger.RETRY)
         release(ledger, job)
         ledger.record("retry", job.spec.id, command.reason)
     return Changed(tuple(job.spec.id for job in jobs))
+
+
+def _wait_anew(ledger: Ledger, job: Job) -> None:
+    if job.spec.wait_ms_max:  # else it would expire at once for what was an operator's doing
+        job.enqueued_ms = ledger.now_ms
 
 
 def hold(ledger: Ledger, command: Hold) -> Outcome:
@@ -219,6 +213,7 @@ def unhold(ledger: Ledger, command: Unhold) -> Outcome:
         return jobs
     for job in jobs:
         job.reason = ""
+        _wait_anew(ledger, job)
         ledger.move(job, Trigger.UNHOLD)
         release(ledger, job)
         ledger.record("unhold", job.spec.id, command.reason)

@@ -41,12 +41,16 @@ from workqueue.machine.outcomes import (
 from workqueue.machine.payloads import read_payload, read_result
 from workqueue.machine.scheduling import (
     BucketKey,
+    ability,
     charge,
     choose,
     device_for,
-    misfit,
+    lack,
+    offers_of,
     reserve,
     share_of,
+    unable,
+    unwanted,
     weight_of,
 )
 from workqueue.machine.state import NIL, Cause, Job, Worker
@@ -77,19 +81,21 @@ def claim(ledger: Ledger, command: Claim) -> Outcome:
     if worker.drain:
         return Empty(5_000)
     leases: list[Lease] = []
+    able = ability(worker.capability, command.kinds)
     free = command.free
+
+    def open_now(key: BucketKey) -> bool:
+        need = key.requires
+        named = (need.avoid or need.labels) and unwanted(need, worker.id)
+        return not (named or lack(need, free, 0) or ledger.ready.full(key) or halted(ledger, key))
+
     while len(leases) < min(command.limit, CLAIM_MAX):
         kept = reservations.only(ledger, worker.id)
-        fitting = [
-            key
-            for key in ([kept] if kept else ledger.ready)
-            if not misfit(key, worker.capability, free, command.kinds)
-            and not ledger.ready.full(key)
-            and not halted(ledger, key)
-        ]
-        if not fitting:
+        offers = offers_of([] if unable(kept, able) else [kept]) if kept else ledger.ready.offers(able)
+        chosen = choose(ledger.state, ledger.ready, ledger.jobs, offers, open_now)
+        if chosen is None:
             break
-        key, name = choose(ledger.state, ledger.ready, ledger.jobs, fitting)
+        key, name = chosen
         job = ledger.jobs[name]
         device = device_for(key.requires, free) if key.requires.device or key.requires.vram_mb else -1
         free = reserve(key.requires, free, device)
@@ -99,8 +105,7 @@ def claim(ledger: Ledger, command: Claim) -> Outcome:
 
 def _grant(ledger: Ledger, job: Job, worker: Worker, device: int) -> Lease:
     share, config = share_of(job), job.spec.config
-    open_weights = {kind.name: kind.share for kind in ledger.state.kinds.values()}
-    charge(ledger.state, "share", share, weight_of(share, ledger.settings, open_weights))
+    charge(ledger.state, "share", share, weight_of(share, ledger.settings, ledger.state.kinds))
     charge(ledger.state, f"config:{share}", config, 1)
     job.attempt += 1
     job.worker, job.boot, job.device = worker.id, worker.boot, device
@@ -354,6 +359,9 @@ def begin_term(ledger: Ledger, command: BeginTerm) -> Outcome:
         for name in names:
             job = ledger.jobs[name]
             job.lease_until_ms = max(job.lease_until_ms, ledger.now_ms + job.spec.lease_ms)
+    for lock in ledger.state.locks.values():
+        for place in lock.places:
+            place.expires_ms = max(place.expires_ms, ledger.now_ms + place.ttl_ms)
     ledger.emit("leader.changed", str(command.term), term=command.term)
     return Changed()
 

@@ -13,10 +13,12 @@ import msgspec
 
 from config.loop import LoopSettings
 from workqueue.machine.outcomes import Code, Refused
+from workqueue.machine.payloads import artifacts_of, read_payload
 from workqueue.machine.scheduling import Ready
 from workqueue.machine.state import NIL, AuditEntry, Event, Job, Match, State, Worker
 from workqueue.machine.transitions import ENDED, TABLE, Trigger
 from workqueue.machine.transitions import State as JobState
+from workqueue.schema import Schema
 
 EVENTS_MAX = 5_000
 AUDIT_MAX = 10_000
@@ -43,6 +45,7 @@ class Ledger:
         self.unique: dict[str, str] = {}
         self.running: dict[str, set[str]] = defaultdict(set)  # worker -> jobs
         self.counts: dict[tuple[str, str, str], int] = defaultdict(int)  # (state, kind, config)
+        self.needed: dict[str, int] = defaultdict(int)  # artifact -> live jobs whose payloads name it
         self.artifact_counts: dict[tuple[str, str], int] = defaultdict(int)  # (kind, config)
         self.live = 0  # jobs that have not ended
 
@@ -142,17 +145,16 @@ class Ledger:
                 if spec.group:
                     self.ready.group_running[spec.group] += 1
                 self.watch(job)
-            case JobState.SCHEDULED:
-                self._depend(job)
-                self.wake_at(max(job.due_ms, self.now_ms), job.order, spec.id)
-                if spec.conditions:
-                    self.conditional.add(spec.id)
-            case JobState.HELD:
-                self._depend(job)
+            case JobState.SCHEDULED | JobState.HELD:
+                self._wait(job)
             case JobState.RETRYABLE:
                 self.wake_at(job.due_ms, job.order, spec.id)
             case _:
                 pass
+        self._enter_life(job)
+
+    def _enter_life(self, job: Job) -> None:
+        spec = job.spec
         if job.state in ENDED:
             if spec.unique and self.unique.get(spec.unique) == spec.id:
                 del self.unique[spec.unique]
@@ -163,9 +165,21 @@ class Ledger:
             if spec.wait_ms_max and job.state in {JobState.AVAILABLE, JobState.SCHEDULED}:
                 self.wake_at(job.enqueued_ms + spec.wait_ms_max, job.order, spec.id)
 
-    def _depend(self, job: Job) -> None:
-        for name in job.spec.depends_on:
-            self.dependents[name].add(job.spec.id)
+    def _wait(self, job: Job) -> None:
+        spec = job.spec
+        for name in spec.depends_on:
+            self.dependents[name].add(spec.id)
+        if job.state is JobState.SCHEDULED:
+            self.wake_at(max(job.due_ms, self.now_ms), job.order, spec.id)
+            if spec.conditions:
+                self.conditional.add(spec.id)
+
+    def need(self, payload: Schema | Refused | None, change: int = 1) -> None:
+        """Say that a live job needs the artifacts in its payload, or (change -1) that it needs them no more."""
+        for sha in artifacts_of(payload if isinstance(payload, Schema) else None):
+            self.needed[sha] += change
+            if not self.needed[sha]:
+                del self.needed[sha]
 
     def count(self, state: JobState, *, kind: str = "", config: str = "") -> int:
         """Return how many jobs are in a state."""
@@ -197,10 +211,13 @@ class Ledger:
         self.match_ids = {match.id: k for k, match in enumerate(self.matches)}
         for job in sorted(self.jobs.values(), key=lambda job: job.order):
             self._enter(job)
+            if job.state not in ENDED:
+                self.need(read_payload(job.spec))
         for lock in self.state.locks.values():
             for place in lock.places:
                 self.wake_at(place.expires_ms, 0, lock.name)
         for artifact in self.state.artifacts.values():
+            artifact.refs = tuple(ref for ref in artifact.refs if not ref.startswith("job:"))  # in older snapshots
             if not artifact.revoked:
                 self.artifact_counts[artifact.kind, artifact.config] += 1
         self.claimable_version += 1

@@ -185,10 +185,11 @@ class Machine:
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the state; raises ValueError for what is not a snapshot of a version that this code knows."""
-        self.ledger, answers = snapshot.read(chunks)
+        ledger, answers = snapshot.read(chunks)
         self._answers = OrderedDict(
             ((answer.client, answer.request_id), _outcome.decode(answer.outcome)) for answer in answers
         )
+        self.ledger = ledger
 
 
 def _raw(outcome: Outcome) -> msgspec.Raw:

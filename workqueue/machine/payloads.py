@@ -18,6 +18,7 @@ from workqueue.schema import (
     TournamentPayload,
     TrainPayload,
     TrainResult,
+    VerifyPayload,
     config_key,
 )
 
@@ -66,6 +67,8 @@ def artifacts_of(payload: Schema | None) -> tuple[str, ...]:
             return (payload.candidate.model,) if payload.candidate.model else ()
         case EvaluatePayload():
             return tuple(player.model for player in (payload.candidate, payload.champion) if player.model)
+        case VerifyPayload():
+            return tuple(sha for sha in (payload.shard, payload.record, payload.model) if sha)
         case _:
             return ()
 

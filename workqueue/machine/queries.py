@@ -152,7 +152,7 @@ def obstacle(ledger: Ledger, job: Job, worker: Worker) -> str:
     kept = ledger.state.reservations.get(worker.id, "")
     if kept in ledger.ready.keys and ledger.ready.keys[kept] != _key(job):
         return f"the worker is kept free for job {kept}, which has waited long"
-    return misfit(_key(job), worker.capability, free_of(ledger, worker), ())
+    return misfit(_key(job), worker.id, worker.capability, free_of(ledger, worker), ())
 
 
 def explain(ledger: Ledger, job: str = "", worker: str = "") -> v.Explanation | Refused:
@@ -345,9 +345,11 @@ def matches(
 # ---- artifacts
 
 
-def _artifact_view(a: Artifact) -> v.ArtifactView:
+def _artifact_view(ledger: Ledger, a: Artifact) -> v.ArtifactView:
+    needed = ledger.needed.get(a.sha256)
+    refs = (*a.refs, f"jobs:{needed}") if needed else a.refs
     return v.ArtifactView(
-        a.sha256, a.size_bytes, a.kind, a.config, a.holders, a.refs, a.worker, a.model, a.at_ms, a.games, a.positions,
+        a.sha256, a.size_bytes, a.kind, a.config, a.holders, refs, a.worker, a.model, a.at_ms, a.games, a.positions,
         a.revoked,
     )  # fmt: skip
 
@@ -363,13 +365,13 @@ def artifacts(
         if (not kind or each.kind == kind) and (not config or each.config == config)
     ]
     found.sort(key=lambda each: each.order)
-    return tuple(_artifact_view(each) for each in found[offset : offset + limit])
+    return tuple(_artifact_view(ledger, each) for each in found[offset : offset + limit])
 
 
 def artifact(ledger: Ledger, sha256: str) -> v.ArtifactView | Refused:
     """Show an artifact."""
     found = ledger.state.artifacts.get(sha256)
-    return _artifact_view(found) if found else Refused(Code.NOT_FOUND, f"there is no artifact {sha256}")
+    return _artifact_view(ledger, found) if found else Refused(Code.NOT_FOUND, f"there is no artifact {sha256}")
 
 
 def shards(ledger: Ledger, config: str, limit: int = PAGE_MAX) -> tuple[v.Shard, ...]:
@@ -427,11 +429,11 @@ def kinds(ledger: Ledger) -> tuple[v.OpenKind, ...]:
     return tuple(ledger.state.kinds[name] for name in sorted(ledger.state.kinds))
 
 
-def alerts(ledger: Ledger) -> tuple[v.Alert, ...]:
-    """List alerts that are up and not silenced."""
+def alerts(ledger: Ledger, silenced: bool = False) -> tuple[v.Alert, ...]:  # noqa: FBT001, FBT002  named by callers
+    """List alerts that are up; those that were silenced only on demand."""
     silences = ledger.state.silences
     up = (ledger.state.alerts[name] for name in sorted(ledger.state.alerts))
-    return tuple(alert for alert in up if silences.get(alert.name, 0) <= ledger.now_ms)
+    return tuple(alert for alert in up if silenced or silences.get(alert.name, 0) <= ledger.now_ms)
 
 
 def _config_view(ledger: Ledger, config: str) -> v.ConfigView:
@@ -447,6 +449,14 @@ def _config_view(ledger: Ledger, config: str) -> v.ConfigView:
             live[kind] = live.get(kind, 0) + n
             if job_state == JobState.RUNNING.value:
                 running[kind] = running.get(kind, 0) + n
+    on_devices: dict[str, int] = {}
+    for key, n in ledger.ready.counts.items():
+        if key.config == config and (key.requires.device or key.requires.vram_mb):
+            on_devices[key.kind] = on_devices.get(key.kind, 0) + n
+    for held in ledger.running.values():
+        for spec in (ledger.jobs[name].spec for name in held if ledger.jobs[name].device >= 0):
+            if spec.config == config:
+                on_devices[spec.kind] = on_devices.get(spec.kind, 0) + 1
     candidates = sorted(
         (model for model in state.models.values() if model.config == config and model.status == "candidate"),
         key=lambda model: (model.created_ms, model.sha256),
@@ -474,6 +484,8 @@ def _config_view(ledger: Ledger, config: str) -> v.ConfigView:
         live=dict(sorted(live.items())),
         running=dict(sorted(running.items())),
         elo_milli=max((rating.elo_milli for rating in rated), default=0),
+        elo_games=max((rating.games for rating in rated), default=0),
+        on_devices=dict(sorted(on_devices.items())),
         halted=state.halts[halts[0]].reason or "halted" if halts else "",
     )
 

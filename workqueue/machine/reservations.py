@@ -58,7 +58,7 @@ def _stopped(ledger: Ledger, key: BucketKey) -> bool:
 
 
 def _room(key: BucketKey, worker: Worker, free: Free) -> bool:
-    return not misfit(key, worker.capability, free, ())
+    return not misfit(key, worker.id, worker.capability, free, ())
 
 
 def _whole(worker: Worker) -> Free:

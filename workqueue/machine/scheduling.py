@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from config.loop import LoopSettings
 from workqueue.machine.commands import Capability, Free, Requirements
-from workqueue.machine.state import Job, State
+from workqueue.machine.state import Job, OpenKind, State
 from workqueue.machine.transitions import State as JobState
 
 AGE_MS = 6_000
@@ -30,6 +31,8 @@ CLASS_OF = {
     "evaluate": "tournament",
 }
 OTHER_WEIGHT = 100
+WORKER_LABEL = "worker:"  # before a name: a label of that worker alone
+ABILITIES_MAX = 1000  # different sorts of workers remembered
 
 
 class BucketKey(msgspec.Struct, frozen=True, order=True):
@@ -54,10 +57,36 @@ def ready_key(job: Job) -> int:
     return job.available_ms - job.spec.priority * AGE_MS
 
 
+class ConfigOffer(NamedTuple):
+    """The buckets of a config, within a class, that a sort of worker can run when it has room."""
+
+    name: str
+    clock: str  # under which its virtual clock is kept
+    buckets: list[BucketKey]
+
+
+class Offer(NamedTuple):
+    """The same for a class."""
+
+    name: str
+    clock: str
+    scope: str  # of the clocks of its configs
+    configs: list[ConfigOffer]
+
+
+Ability = tuple[tuple[str, ...], tuple[str, ...], str, str]  # kinds, labels, build, rules version
+
+
+def ability(capability: Capability, kinds: tuple[str, ...]) -> Ability:
+    """Return what decides which jobs a worker can run at all."""
+    return kinds or capability.kinds, capability.labels, capability.build, capability.rules_version
+
+
 class Ready:
     """The available jobs, by bucket. Derived from the state."""
 
     def __init__(self) -> None:
+        self._offers: dict[Ability, list[Offer]] = {}  # as long as no bucket comes or goes
         self.buckets: dict[BucketKey, list[tuple[int, int, str]]] = {}
         self.counts: dict[BucketKey, int] = defaultdict(int)
         self.keys: dict[str, BucketKey] = {}  # of each available job
@@ -67,7 +96,11 @@ class Ready:
         """Take an available job in."""
         spec = job.spec
         key = BucketKey(share_of(job), spec.config, spec.kind, spec.requires, job.rules, spec.group, spec.group_limit)
-        heapq.heappush(self.buckets.setdefault(key, []), (ready_key(job), job.order, spec.id))
+        heap = self.buckets.get(key)
+        if heap is None:
+            heap = self.buckets[key] = []
+            self._offers.clear()
+        heapq.heappush(heap, (ready_key(job), job.order, spec.id))
         self.counts[key] += 1
         self.keys[spec.id] = key
 
@@ -77,6 +110,16 @@ class Ready:
         self.counts[key] -= 1
         if not self.counts[key]:
             del self.counts[key], self.buckets[key]
+            self._offers.clear()
+
+    def offers(self, able: Ability) -> list[Offer]:
+        """Return the buckets that workers of this ability can run, by class and config."""
+        found = self._offers.get(able)
+        if found is None:
+            if len(self._offers) >= ABILITIES_MAX:
+                self._offers.clear()
+            found = self._offers[able] = offers_of([key for key in self.counts if not unable(key, able)])
+        return found
 
     def head(self, key: BucketKey, jobs: dict[str, Job]) -> tuple[int, int, str]:
         """Return the first live entry of a bucket that is not empty."""
@@ -96,26 +139,62 @@ class Ready:
         return iter(self.counts)
 
 
-def misfit(key: BucketKey, capability: Capability, free: Free, kinds: tuple[str, ...]) -> str:
+def offers_of(keys: Iterable[BucketKey]) -> list[Offer]:
+    """Return buckets by class and config."""
+    shares: dict[str, dict[str, list[BucketKey]]] = {}
+    for key in keys:
+        shares.setdefault(key.share, {}).setdefault(key.config, []).append(key)
+    return [
+        Offer(
+            share,
+            f"share/{share}",
+            f"config:{share}",
+            [ConfigOffer(config, f"config:{share}/{config}", buckets) for config, buckets in configs.items()],
+        )
+        for share, configs in shares.items()
+    ]
+
+
+def misfit(key: BucketKey, worker: str, capability: Capability, free: Free, kinds: tuple[str, ...]) -> str:
     """Return why a bucket's jobs do not fit a worker as it is now, empty when they do."""
     need = key.requires
-    if key.kind not in (kinds or capability.kinds):
-        return f"the worker does not run jobs of kind {key.kind}"
+    return unable(key, ability(capability, kinds)) or unwanted(need, worker) or lack(need, free, capability.cpus)
+
+
+def unwanted(need: Requirements, worker: str) -> str:
+    """Return why jobs are not for a worker of this name, empty when they are for anybody or for it."""
+    if worker in need.avoid:
+        return "another worker must run it"
+    other = [label for label in need.labels if label.startswith(WORKER_LABEL) and label != WORKER_LABEL + worker]
+    return f"needs the label {other[0]}" if other else ""
+
+
+def lack(need: Requirements, free: Free, cpus: int) -> str:
+    """Return what a worker with so many CPUs has too little of now, empty when it has room."""
     if need.cpus > free.cpus:
-        return f"needs {need.cpus} CPUs, {free.cpus} of {capability.cpus} are free"
+        return f"needs {need.cpus} CPUs, {free.cpus} of {cpus} are free"
     if need.ram_mb > free.ram_mb:
         return f"needs {need.ram_mb} MB of memory, {free.ram_mb} are free"
     if need.disk_mb > free.disk_mb:
         return f"needs {need.disk_mb} MB of disk, {free.disk_mb} are free"
     if (need.device or need.vram_mb) and device_for(need, free) < 0:
         return f"needs a device with {need.vram_mb} MB of free memory"
-    missing = [label for label in need.labels if label not in capability.labels]
+    return ""
+
+
+def unable(key: BucketKey, able: Ability) -> str:
+    """Return why a worker can never run a bucket's jobs, empty when it can."""
+    kinds, labels, build, rules_version = able
+    need = key.requires
+    if key.kind not in kinds:
+        return f"the worker does not run jobs of kind {key.kind}"
+    missing = [label for label in need.labels if label not in labels and not label.startswith(WORKER_LABEL)]
     if missing:
         return f"needs the label {missing[0]}"
-    if need.build and need.build != capability.build:
-        return f"needs build {need.build}, the worker has {capability.build or 'none'}"
-    if key.rules and capability.rules_version and key.rules != capability.rules_version:
-        return f"needs rules version {key.rules}, the worker has {capability.rules_version}"
+    if need.build and need.build != build:
+        return f"needs build {need.build}, the worker has {build or 'none'}"
+    if key.rules and rules_version and key.rules != rules_version:
+        return f"needs rules version {key.rules}, the worker has {rules_version}"
     return ""
 
 
@@ -134,7 +213,7 @@ def reserve(need: Requirements, free: Free, device: int) -> Free:
     return Free(free.cpus - need.cpus, free.ram_mb - need.ram_mb, free.disk_mb - need.disk_mb, vram, devices)
 
 
-def weight_of(share: str, settings: LoopSettings, open_weights: dict[str, int]) -> int:
+def weight_of(share: str, settings: LoopSettings, kinds: dict[str, OpenKind]) -> int:
     """Return the weight of a class; the evaluation share is taken off the others in proportion."""
     reserved = settings.evaluation_share_milli
     shares = settings.shares
@@ -143,13 +222,8 @@ def weight_of(share: str, settings: LoopSettings, open_weights: dict[str, int]) 
         return max(1, reserved)
     if share in per_cent:
         return max(1, per_cent[share] * (1000 - reserved) // 100)
-    return max(1, open_weights.get(share.removeprefix("kind:"), 0) or OTHER_WEIGHT)
-
-
-def lowest(state: State, scope: str, names: list[str]) -> str:
-    """Return the name with the lowest virtual clock; an idle one counts from the clock of the last served."""
-    now = state.virtual_now.get(scope, 0)
-    return min(names, key=lambda name: (max(state.virtual.get(f"{scope}/{name}", 0), now), name))
+    kind = kinds.get(share.removeprefix("kind:"))
+    return (kind.share if kind is not None and kind.share > 0 else 0) or OTHER_WEIGHT
 
 
 def charge(state: State, scope: str, name: str, weight: int) -> None:
@@ -160,15 +234,31 @@ def charge(state: State, scope: str, name: str, weight: int) -> None:
 
 
 def choose(
-    state: State,
-    ready: Ready,
-    jobs: dict[str, Job],
-    fitting: list[BucketKey],
-) -> tuple[BucketKey, str]:
-    """Return the bucket and job to serve next among `fitting` buckets, at least one."""
-    share = lowest(state, "share", sorted({key.share for key in fitting}))
-    of_share = [key for key in fitting if key.share == share]
-    config = lowest(state, f"config:{share}", sorted({key.config for key in of_share}))
-    heads = [(ready.head(key, jobs), key) for key in of_share if key.config == config]
-    (_, _, name), key = min(heads, key=lambda head: head[0])
-    return key, name
+    state: State, ready: Ready, jobs: dict[str, Job], offers: list[Offer], open_now: Callable[[BucketKey], bool]
+) -> tuple[BucketKey, str] | None:
+    """Return the bucket and job to serve next among the buckets that are open now, None if there is none.
+
+    An idle class or config counts from the clock of the last served.
+    """
+    for offer in _by_clock(state, "share", offers):
+        for config in _by_clock(state, offer.scope, offer.configs):
+            heads = [(ready.head(key, jobs), key) for key in config.buckets if open_now(key)]
+            if heads:
+                (_, _, name), key = heads[0] if len(heads) == 1 else min(heads, key=lambda head: head[0])
+                return key, name
+    return None
+
+
+Clocked = TypeVar("Clocked", Offer, ConfigOffer)
+
+
+def _by_clock(state: State, scope: str, several: list[Clocked]) -> Iterator[Clocked]:
+    """Yield classes or configs, the lowest virtual clock first; most often only the first is asked for."""
+    if len(several) == 1:
+        yield several[0]
+        return
+    now, clocks = state.virtual_now.get(scope, 0), state.virtual
+    order = [(max(clocks.get(each.clock, 0), now), each.name, k) for k, each in enumerate(several)]
+    heapq.heapify(order)
+    while order:
+        yield several[heapq.heappop(order)[2]]

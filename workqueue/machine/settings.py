@@ -118,10 +118,14 @@ def set_alert(ledger: Ledger, command: SetAlert) -> Outcome:
     """Handle SetAlert."""
     name = f"{command.name}/{command.key}"
     alerts = ledger.state.alerts
-    if command.active == (name in alerts):
+    known = alerts.get(name)
+    if known is not None and command.active and command.sent and not known.sent:
+        known.sent = True
+        return Changed((name,))
+    if command.active == (known is not None):
         return Changed()
     if command.active:
-        alerts[name] = Alert(command.name, command.key, command.detail, ledger.now_ms)
+        alerts[name] = Alert(command.name, command.key, command.detail, ledger.now_ms, command.sent)
         ledger.emit("alert.raised", name, detail=command.detail)
     else:
         del alerts[name]

@@ -94,7 +94,7 @@ def read(chunks: Iterable[bytes]) -> tuple[Ledger, list[Answer]]:
 
 
 def _check(header: object) -> None:
-    if not isinstance(header, list) or header[:1] != [FORMAT]:
+    if not isinstance(header, list) or len(header) != 2 or header[0] != FORMAT:
         raise ValueError("this is not a snapshot of the queue's state")
     if header[1] != VERSION:
         raise ValueError(f"the snapshot has version {header[1]}, this code knows {VERSION}")

@@ -86,6 +86,7 @@ class Place(Record):
     token: int
     holder: str
     expires_ms: int
+    ttl_ms: int = 0  # as last asked for
 
 
 class Lock(Record):
@@ -130,7 +131,7 @@ class Artifact(Record):
     kind: str
     config: str = ""
     holders: tuple[str, ...] = ()
-    refs: tuple[str, ...] = ()  # "model:…", "data:…", "match:…", "job:…", "manual"
+    refs: tuple[str, ...] = ()  # "model:…", "data:…", "match:…", "manual"
     worker: str = ""
     model: str = ""  # whose play a shard holds
     at_ms: int = 0
@@ -219,6 +220,7 @@ class Alert(Record):
     key: str
     detail: str
     since_ms: int
+    sent: bool = False  # the webhooks have it
 
 
 class AuditEntry(Record):

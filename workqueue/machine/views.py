@@ -207,6 +207,8 @@ class ConfigView(View, frozen=True):
     running: dict[str, int]
     elo_milli: int  # of the champion's best rated player
     halted: str
+    elo_games: int = 0  # that the champion's rating rests on
+    on_devices: dict[str, int] = {}  # of the live jobs those that need or have a device, by kind
 
 
 class LoopView(View, frozen=True):

@@ -92,7 +92,7 @@ def acquire(ledger: Ledger, command: Acquire) -> Outcome:
         )
     lock.limit = command.limit
     state.tokens_given += 1
-    place = Place(state.tokens_given, command.holder, state.now_ms + command.ttl_ms)
+    place = Place(state.tokens_given, command.holder, state.now_ms + command.ttl_ms, command.ttl_ms)
     lock.places.append(place)
     ledger.wake_at(place.expires_ms, 0, lock.name)
     return Locked(lock.name, place.token, place.expires_ms)
@@ -104,6 +104,7 @@ def renew_lock(ledger: Ledger, command: RenewLock) -> Outcome:
     for place in lock.places if lock else ():
         if place.token == command.token and place.expires_ms > ledger.now_ms:
             place.expires_ms = max(place.expires_ms, ledger.now_ms + command.ttl_ms)
+            place.ttl_ms = command.ttl_ms
             return Locked(command.name, place.token, place.expires_ms)
     return Refused(Code.STALE_TOKEN, f"token {command.token} of lock {command.name} is no longer valid")
 

@@ -68,6 +68,7 @@ async def test_a_job_lives_through_any_voter(tmp_path: Path, count: int, base_po
                 assert await complete_one(client, voter.id, 5_000) == [f"job-{voter.id}"]
                 job = await client.query("job", job=f"job-{voter.id}")
                 assert job["state"] == "completed"
+                assert (await client.status())["latency"]["claim"]["count"] > 0, "the leader's, whoever answers"
 
 
 async def test_the_leader_dies_under_load(tmp_path: Path) -> None:

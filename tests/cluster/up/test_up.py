@@ -42,7 +42,7 @@ def free_base() -> int:
     """Return a base port whose neighbours, ten apart, are free."""
     for base in range(29000, 31000, 100):
         try:
-            for port in (base + 10 * voter + k for voter in range(3) for k in range(3)):
+            for port in (base + 10 * voter + k for voter in range(5) for k in range(3)):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", port))
         except OSError:
@@ -54,8 +54,11 @@ def free_base() -> int:
 class Up:
     """A running `rift up`."""
 
-    def __init__(self, folder: Path, *more: str) -> None:
-        self.settings = (*SHORT, *more)
+    def __init__(
+        self, folder: Path, *more: str, voters: int = 3, workers: int = 2, settings: tuple[str, ...] = SHORT
+    ) -> None:
+        self.settings = (*settings, *more)
+        self.voters, self.workers = voters, workers
         self.data = folder / "data"
         self.log = folder / "up.log"
         self.base = free_base()
@@ -63,7 +66,8 @@ class Up:
 
     def _start(self) -> subprocess.Popen[bytes]:
         settings = [part for pair in self.settings for part in ("--settings", pair)]
-        command = [sys.executable, "-m", "rift", "up", "--voters", "3", "--workers", "2", "--headless"]
+        size = ["--voters", str(self.voters), "--workers", str(self.workers)]
+        command = [sys.executable, "-m", "rift", "up", *size, "--headless"]
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [*command, "--data", str(self.data), "--base-port", str(self.base), *settings], stdout=log, stderr=log

@@ -50,13 +50,17 @@ class Worker:
 
     def runners(self) -> list[psutil.Process]:
         """Its runners."""
+        return self.children("workers.runner")
+
+    def children(self, module: str) -> list[psutil.Process]:
+        """Its child processes that run a module."""
         if not self.running or self.process is None:
             return []
         with contextlib.suppress(psutil.Error):
             return [
                 child
                 for child in psutil.Process(self.process.pid).children(recursive=True)
-                if "workers.runner" in child.cmdline()
+                if module in child.cmdline()
             ]
         return []
 
@@ -70,6 +74,17 @@ class Worker:
         await self.signal(signal.SIGKILL)
         if self.process:
             await self.process.wait()
+
+    async def lose_machine(self) -> None:
+        """kill -9 of everything of this worker at once, as when its machine goes: nobody is left to say farewell."""
+        lost = self.children("membership.process") + self.runners()
+        for process in lost:
+            with contextlib.suppress(psutil.Error):
+                process.suspend()  # so that it cannot notice that the agent is gone
+        await self.kill()
+        for process in lost:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
     async def wait(self, timeout_s: float = 30.0) -> int:
         """Wait until the agent ends by itself; returns its exit code."""
@@ -89,7 +104,7 @@ async def workers_ended(*workers: Worker) -> AsyncIterator[None]:
         yield
     finally:
         for worker in workers:
-            left = worker.runners()
+            left = worker.runners() + worker.children("membership.process")
             await worker.kill()
             for process in left:
                 with contextlib.suppress(psutil.Error):

@@ -4,51 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
-from tests.cluster.service.cluster import Cluster, cluster
-from tests.cluster.workers.harness import Worker, workers_ended
-from workqueue.machine.commands import Cancel, DrainWorker, Enqueue, JobSpec, RegisterKind
+from tests.cluster.workers.conftest import enqueue, reach, worker
+from tests.cluster.workers.harness import workers_ended
+from workqueue.machine.commands import Cancel, DrainWorker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from workqueue.client import Client
+    from tests.cluster.service.cluster import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 OUTAGE_S = 60
-
-
-@pytest.fixture
-async def voters(tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with cluster(tmp_path / "voters", 3, 25700) as made:
-        async with made.client() as client:
-            await client.submit(RegisterKind("fake"))
-        yield made
-
-
-def worker(voters: Cluster, folder: Path, name: str = "w", *flags: str) -> Worker:
-    created = voters.created
-    urls = [voter.http for voter in voters.voters]
-    return Worker(folder, name, urls, created.worker_token, created.ca, ("--slots", "1", *flags))
-
-
-async def enqueue(client: Client, name: str, payload: dict[str, Any], **fields: Any) -> None:
-    raw = msgspec.Raw(msgspec.msgpack.encode(payload))
-    await client.submit(Enqueue((JobSpec(name, "fake", raw, **fields),)))
-
-
-async def reach(client: Client, name: str, *states: str, timeout_s: float = 60) -> dict[str, Any]:
-    async with asyncio.timeout(timeout_s):
-        while True:
-            job: dict[str, Any] = await client.query("job", job=name)
-            if job["state"] in states:
-                return job
-            await asyncio.sleep(0.1)
 
 
 async def test_an_outage_of_a_minute_loses_no_step(voters: Cluster, tmp_path: Path) -> None:

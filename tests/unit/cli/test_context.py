@@ -54,3 +54,19 @@ def test_settings_are_checked_by_key_and_read_as_json() -> None:
 
 def test_settings_of_up_become_a_tree() -> None:
     assert tree_of(["train.steps=5", "target_elo=1900"]) == {"train": {"steps": 5}, "target_elo": 1900}
+
+
+def test_init_tells_programs_where_things_are(tmp_path) -> None:
+    """--json names every file that others need; a second time is refused with a sentence."""
+    from typer.testing import CliRunner
+
+    from workqueue.cli.init import app
+
+    arguments = ["--folder", str(tmp_path / "c"), "--voter", "host-1", "--json"]
+    made = CliRunner().invoke(app, arguments)
+    paths = msgspec.json.decode(made.stdout)
+    assert paths["voters"] == [str(tmp_path / "c/voter-1.yaml")]
+    assert all((tmp_path / paths[name]).exists() for name in ("cluster", "admin_token", "worker_token", "ca"))
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == context.USAGE
+    assert "exists; choose another folder" in again.stderr

@@ -41,6 +41,7 @@ def test_a_file_becomes_typed_settings(tmp_path: Path) -> None:
         ("raft: {election_min: 3}", ("unknown key `raft.election_min`", "did you mean `election_ms_min`?")),
         ("raft: {election_ms_min: no}", ("$.raft.election_ms_min",)),
         ("raft: {election_ms_min: 500}", ("at least 1.5 times",)),
+        ("store: {kbps_max: {jobs: 5}}", ("not `connection`, `job` or `provider:NAME`",)),
         ("voters: []", ("name at least one voter",)),
         ("voters: [{id: a, host: h}, {id: a, host: h}]", ("every id must be different",)),
         ("voters: [{id: a, host: h, http_port: 99999}]", ("$.voters[0].http_port",)),
@@ -56,6 +57,13 @@ def test_a_wrong_key_or_value_is_named(tmp_path: Path, change: str, words: tuple
         load(ClusterSettings, _write(tmp_path, f"{base}\n{change}\n"))
     for word in words:
         assert word in str(caught.value)
+
+
+def test_gossip_without_a_key_is_refused() -> None:
+    """The sentence says what to copy."""
+    worker = {"id": "w", "join": ["https://v:1"], "token_file": "t", "ca": "c", "gossip": "h:1"}
+    with pytest.raises(ConfigError, match=r"copy the cluster's secrets/gossip\.key"):
+        convert(WorkerSettings, worker, "test")
 
 
 def test_environment_and_flags_lie_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "machine"))
 from driver import CONFIG, Driver, raw
 
 from config.loop import GateSettings, LoopSettings, SelfplaySettings, TrainSettings
-from workqueue.duties import plan
+from workqueue.duties import gate, plan, priority
 from workqueue.machine import commands as c
 from workqueue.machine.views import CandidateView, ConfigView, LoopView, Match, Shard
 from workqueue.schema import (
@@ -69,17 +69,17 @@ class World:
         view = self.view()
         trials = {
             each.sha256: plan.Trial(
-                self.facts([plan.gauntlet_id(each.sha256, k) for k in range(3)]),
-                self.facts([plan.evaluation_id(each.sha256, view.champion, k) for k in range(3)]),
+                self.facts([gate.gauntlet_id(each.sha256, k) for k in range(3)]),
+                self.facts([gate.evaluation_id(each.sha256, view.champion, k) for k in range(3)]),
             )
             for each in view.candidates[-1:]
         }
         shards = self.driver.machine.query("shards", {"config": CONFIG})
         return [
-            *plan.candidates(view, SETTINGS, trials, self.stamp),
+            *gate.candidates(view, SETTINGS, trials, self.stamp),
             *plan.training(view, SETTINGS, shards, self.stamp),  # type: ignore[arg-type]
-            *plan.selfplay(view, SETTINGS, 4, self.stamp),
-            *plan.ladder(view, SETTINGS, "", self.stamp),
+            *plan.selfplay(view, SETTINGS, priority.Room(4), self.stamp),
+            *gate.ladder(view, SETTINGS, "", self.stamp),
         ]
 
     def step(self) -> list[plan.Decision]:
@@ -184,7 +184,7 @@ def test_a_stronger_candidate_is_promoted_by_the_sequential_test(world: World) -
     log = world.driver.machine.ledger
     matches = [log.matches[log.match_ids[name]] for name in evidence.match_ids]
     duel = [match for match in matches if any(seat.startswith(first) for seat in match.seats)]
-    again = plan.verdict_of(duel, plan.challenger("model2", SETTINGS).key, 2, SETTINGS)
+    again = gate.verdict_of(duel, plan.challenger("model2", SETTINGS).key, 2, SETTINGS)
     assert round(again.llr * 1000) == evidence.llr_milli, "the evidence follows from the log alone"
 
 
@@ -214,11 +214,11 @@ def test_a_failed_gauntlet_is_tried_again_and_given_up() -> None:
     view = ConfigView(CONFIG, *[0] * 8, "", 0, 0, 0, (), {}, {}, 0, "")
     candidate = CandidateView("m", 1, ())
     view = msgspec.structs.replace(view, candidates=(candidate,))
-    failed = tuple(plan.JobFacts(plan.gauntlet_id("m", k), "failed") for k in range(3))
-    [again] = plan.candidates(view, SETTINGS, {"m": plan.Trial(failed[:1])}, 1)
+    failed = tuple(plan.JobFacts(gate.gauntlet_id("m", k), "failed") for k in range(3))
+    [again] = gate.candidates(view, SETTINGS, {"m": plan.Trial(failed[:1])}, 1)
     assert isinstance(again.command, c.Enqueue)
-    assert again.command.jobs[0].id == plan.gauntlet_id("m", 1)
-    commands = [decision.command for decision in plan.candidates(view, SETTINGS, {"m": plan.Trial(failed)}, 1)]
+    assert again.command.jobs[0].id == gate.gauntlet_id("m", 1)
+    commands = [decision.command for decision in gate.candidates(view, SETTINGS, {"m": plan.Trial(failed)}, 1)]
     assert [type(command) for command in commands] == [c.RejectModel, c.SetAlert]
 
 
@@ -242,11 +242,44 @@ def test_a_regression_rolls_back_and_the_fourth_halts() -> None:
         )
         for k in range(60)
     ]
-    [decision] = plan.regression(view, SETTINGS, "old", matches)
+    [decision] = gate.regression(view, SETTINGS, "old", matches)
     assert isinstance(decision.command, c.Rollback)
-    assert plan.regression(view, SETTINGS, "old", matches[:6]) == []
+    assert gate.regression(view, SETTINGS, "old", matches[:6]) == []
     busy = msgspec.structs.replace(view, rollbacks_day=3)
-    assert [type(d.command) for d in plan.regression(busy, SETTINGS, "old", matches)] == [c.Halt, c.SetAlert]
+    assert [type(d.command) for d in gate.regression(busy, SETTINGS, "old", matches)] == [c.Halt, c.SetAlert]
+
+
+def test_champions_that_lose_are_rolled_back_until_the_day_is_used_up(world: World) -> None:
+    """Promoted by luck, beaten on the ladder, rolled back and rejected, three times; then the config is halted."""
+    first = until_champion(world)
+    state = world.driver.machine.ledger.state
+    for undone in range(4):
+        world.strength = {first: 0.3}
+        for _ in range(30):
+            world.strength[f"model{world.models + 1}"] = 0.7
+            world.step()
+            if world.view().champion != first:
+                break
+        lucky = world.view().champion
+        assert lucky != first
+        world.strength = {first: 0.8, lucky: 0.1}
+        world.driver.now_ms += 1000
+        for _ in range(20):
+            world.stamp += 1
+            [ladder] = gate.ladder(world.view(), SETTINGS, first, world.stamp)
+            world.driver.do(ladder.command)
+            world.work(world.driver.claim().leases[0])
+        matches = [match for match in world.driver.machine.ledger.matches if match.config == CONFIG]
+        decisions = gate.regression(world.view(), SETTINGS, first, matches)
+        for decision in decisions:
+            world.driver.do(decision.command)
+        if undone < 3:
+            assert (world.view().champion, state.models[lucky].status) == (first, "rejected")
+            assert world.view().rollbacks_day == undone + 1
+    assert world.view().champion == lucky, "somebody must look first"
+    assert "3 rollbacks" in world.view().halted
+    assert [alert.name for alert in state.alerts.values()] == ["rollbacks"]
+    assert {entry.action for entry in state.audit} >= {"halt", f"set champion/{CONFIG}"}
 
 
 def test_windows_grow_slower_than_the_data() -> None:
@@ -256,17 +289,3 @@ def test_windows_grow_slower_than_the_data() -> None:
     assert 40 < plan.window_games(400, SETTINGS) < 200
     shards = [Shard(f"s{k}", 10, 100, "", "w") for k in range(9)]
     assert plan.window(shards, 25) == ("s0", "s1", "s2")
-
-
-def test_room_is_shared_by_bounded_terms() -> None:
-    """A config without a champion gets more, none gets nothing, halted ones are left out."""
-    young = ConfigView(CONFIG, *[0] * 8, "", 0, 0, 0, (), {}, {}, 0, "")
-    old = msgspec.structs.replace(
-        young, config="hex8_2p", games=100_000, champion="m", elo_milli=1_900_000, last_selfplay_ms=10**12
-    )
-    settings = msgspec.structs.replace(SETTINGS, configs=(CONFIG, "hex8_2p", "square8_3p"))
-    halted = msgspec.structs.replace(young, config="square8_3p", halted="because")
-    rooms = plan.rooms((young, old, halted), settings, 8, 10**12)
-    assert rooms[CONFIG] > rooms["hex8_2p"] >= 1
-    assert "square8_3p" not in rooms
-    assert all(0 <= term <= 1000 for term in plan.score(young, settings, 10**12).values())

@@ -21,7 +21,8 @@ from engine.rules.kernels import is_over
 from engine.rules.symmetry import exact_symmetries, symmetries, turn_codes, turn_state
 from engine.search.gumbel import GumbelSearch, halving
 from engine.selfplay import SelfplaySpec, play
-from engine.tournament.play import MatchSpec, lineups, points, seatings
+from engine.tournament.pairing import lineups
+from engine.tournament.play import MatchSpec, points, seatings
 from engine.tournament.play import play as play_match
 
 CONFIGS = [("square8", 2), ("hex8", 3), ("square8", 4)]

@@ -45,10 +45,10 @@ def test_what_a_live_job_needs_is_not_collected(driver: Driver) -> None:
     driver.store("s1", "s2", "other")
     for name in ("t1", "t2"):
         driver.add(name, kind="train", config=CONFIG, payload=training("s1", "s2"))
-    assert refs(driver, "s1") == ("job:t1", "job:t2")
+    assert refs(driver, "s1") == ("jobs:2",)
     assert driver.do(c.CollectArtifacts(("s1", "other", "s2", "nothing"))) == o.Changed(("other",))
     driver.do(c.Cancel(("t1",)))
-    assert refs(driver, "s1") == ("job:t2",)
+    assert refs(driver, "s1") == ("jobs:1",)
     assert driver.do(c.CollectArtifacts(("s1",))) == o.Changed()
     driver.do(c.Cancel(("t2",)))
     assert driver.do(c.CollectArtifacts(("s1", "s2"))) == o.Changed(("s1", "s2"))
@@ -65,7 +65,7 @@ def test_players_weights_are_needed_too(driver: Driver, kind: str) -> None:
         "tournament": TournamentPayload("square8", 2, (PlayerSpec("random"), player), 10, 1),
     }[kind]
     driver.add("j", kind=kind, config=CONFIG, payload=raw(payload))
-    assert refs(driver, "net") == ("job:j",)
+    assert refs(driver, "net") == ("jobs:1",)
     driver.do(c.Cancel(("j",)))
     assert refs(driver, "net") == ()
 
@@ -77,7 +77,7 @@ def test_a_retried_job_needs_its_data_again(driver: Driver) -> None:
     driver.do(c.Cancel(("t",)))
     assert refs(driver, "s1") == ()
     driver.do(c.Retry(("t",)))
-    assert refs(driver, "s1") == ("job:t",)
+    assert refs(driver, "s1") == ("jobs:1",)
     assert driver.do(c.CollectArtifacts(("s1",))) == o.Changed()
 
 

@@ -112,3 +112,19 @@ def test_a_restored_replica_expires_locks_alike(driver: Driver) -> None:
         assert driver.tick(ms) == twin.tick(ms)
         assert driver.picture() == twin.picture()
     assert driver.view("locks") == ()
+
+
+def test_a_new_leader_gives_every_place_another_term(driver: Driver) -> None:
+    """While nobody led nobody could renew: the holder keeps its lock, on a restored replica too."""
+    mine = token(take(driver, "me", 1_000))
+    driver.now_ms += 5_000
+    driver.do(c.BeginTerm(2))
+    assert isinstance(take(driver, "you"), o.Refused)
+    twin = driver.restored()
+    for each in (driver, twin):
+        each.tick(999)
+        assert isinstance(each.do(c.RenewLock(NAME, mine, 1_000)), o.Locked)
+        assert isinstance(each.do(c.BeginTerm(2)), o.Changed)
+        each.tick(1_000)
+        assert each.view("locks") == ()
+    assert driver.picture() == twin.picture()

@@ -562,7 +562,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, type[RuleBasedStateMachine]]] = {
     "fence removed": (leases, "_held", _no_fence, Everything),
     "expiry removed": (leases, "_look_at_lease", _never, Everything),
     "dedup removed": (machine_module, "ANSWERS_MAX", 0, Everything),
-    "fit removed": (leases, "misfit", _fits, Everything),
+    "fit removed": (leases, "lack", _fits, Everything),
     "halt removed": (leases, "halted", _never, Everything),
     "lock expiry removed": (leases, "_expire_lock", _never, Locks),
     "share counter off by one": (leases, "charge", _first_is_free, Sharing),

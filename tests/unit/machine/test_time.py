@@ -186,3 +186,22 @@ def test_a_restored_replica_tells_the_same_story(driver: Driver) -> None:
         expired = [event.subject for event in each.machine.events_since(0) if event.name == "lease.expired"]
         assert expired == ["a", "b"]
     assert driver.picture() == twin.picture()
+
+
+@pytest.mark.parametrize("back", ["retry", "unhold"])
+def test_a_job_that_an_operator_brings_back_waits_anew(driver: Driver, back: str) -> None:
+    """What expired, or was held for longer than it may wait, does not expire the moment it returns."""
+    driver.add("a", wait_ms_max=1_000)
+    if back == "unhold":
+        driver.do(c.Hold(("a",)))
+    driver.tick(1_000)
+    assert driver.state("a") is (State.HELD if back == "unhold" else State.FAILED)
+    driver.tick(5_000)
+    driver.do(c.Unhold(("a",)) if back == "unhold" else c.Retry(("a",)))
+    twin = driver.restored()
+    for each in (driver, twin):
+        each.tick(999)
+        assert each.state("a") is State.AVAILABLE
+        each.tick(1)
+        assert each.state("a") is State.FAILED
+    assert driver.picture() == twin.picture()

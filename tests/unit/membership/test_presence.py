@@ -70,6 +70,29 @@ def test_a_new_leader_grants_everyone_a_whole_time_to_live() -> None:
     assert [kind for kind, _ in kinds(presence.expire(7900))] == ["dead"]
 
 
+def test_a_new_leader_forgets_whom_it_held_for_dead() -> None:
+    """Beats that stopped here may have gone to another voter; whoever is registered is expected anew."""
+    presence = Presence(ttl_ms=4000)
+    presence.beat("w", "b1", 1, {}, 0)
+    presence.expire(4000)
+    presence.grant_again(5000)
+    assert presence.get("w") is None
+    assert kinds(presence.expect("w", "b1", 5000)) == [("joined", "b1")]
+    assert presence.expect("w", "b1", 6000) == []
+    assert [kind for kind, _ in kinds(presence.expire(8999))] == ["suspect"]
+    assert [kind for kind, _ in kinds(presence.expire(9000))] == ["dead"]
+    assert kinds(presence.beat("w", "b1", 1, {}, 9001)) == [("alive", "b1")]
+
+
+def test_who_does_not_hear_all_beats_forgets_and_buries_nobody() -> None:
+    """A follower's silence is no verdict, and no event."""
+    presence = Presence(ttl_ms=4000)
+    presence.beat("w", "b1", 1, {}, 0)
+    presence.beat("v", "b1", 1, {}, 3000)
+    presence.forget_silent(4000)
+    assert [member.id for member in presence.members()] == ["v"]
+
+
 def test_the_long_gone_are_forgotten() -> None:
     """Memory holds who was here in the last hour."""
     presence = Presence()
@@ -149,3 +172,30 @@ async def test_the_newest_boot_wins_whichever_road_it_came_by() -> None:
             seen.append(await asyncio.wait_for(anext(events), 1))
         assert ("dead", "b1") in kinds(seen)
         assert ("joined", "b2") in kinds(seen)
+
+
+async def test_two_roads_that_hold_a_boot_for_dead_are_two_observers() -> None:
+    """Missing heartbeats confirm one accuser's finding."""
+    pair = Pair()
+    async with pair.merged:
+        await pair.gossiper("w", "b1")
+        pair.presence.beat("w", "b1", 1, {}, 0)
+        pair.network.crash("w")
+        pair.presence.expire(4000)
+        by_gossip, by_lease, merged = pair.merged._gossip.get("w"), pair.presence.get("w"), pair.merged.get("w")
+        assert by_gossip
+        assert by_lease
+        assert merged
+        assert merged.observers == by_gossip.observers + by_lease.observers >= 2
+
+
+async def test_a_farewell_by_gossip_outweighs_a_heartbeat_of_a_moment_ago() -> None:
+    """A process that says farewell for its agent is not waited for until the heartbeats run out."""
+    pair = Pair()
+    async with pair.merged:
+        worker = await pair.gossiper("w", "b1")
+        pair.presence.beat("w", "b1", 1, {}, 0)
+        await worker.leave()
+        assert pair.shown()["w"][1] == "left"
+        pair.presence.beat("w", "b2", 1, {}, 10)
+        assert pair.shown()["w"] == ("b2", "alive", "lease")

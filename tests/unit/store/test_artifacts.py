@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from config.cluster import LimitSettings, StoreSettings
 from tests.unit.store.conftest import cluster_of
+from workqueue.blocks import Throttle
 from workqueue.errors import CorruptArtifact, Rejected, Unavailable
 from workqueue.machine.commands import ArtifactRef
-from workqueue.store import DiskStore
-from workqueue.transfer import OFFSET, Throttle, get_artifact, put_artifact
+from workqueue.mirror import OFFSET
+from workqueue.store import DiskStore, StoreFull, keep_swept
+from workqueue.transfer import get_artifact, put_artifact
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +47,21 @@ async def test_stored_on_two_voters_before_it_is_acknowledged(cluster: Cluster, 
         cluster.http.servers = [voter.url]
         await get_artifact(cluster.http, sha256, tmp_path / f"b{index}")
         assert (tmp_path / f"b{index}").read_bytes() == path.read_bytes()
+
+
+async def test_a_file_that_changed_since_it_was_named(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A known digest is not taken on trust: other bytes are refused, and the caller learns that its file is damaged."""
+    monkeypatch.setattr("workqueue.transfer._PAUSE_S", 0.002)
+    path, sha256 = made(tmp_path / "a")
+    ref = await put_artifact(cluster.http, path, kind="shard", sha256=sha256)
+    assert ref == ArtifactRef(sha256, 300_000, "shard")
+    other, name = made(tmp_path / "b", seed=2)
+    other.write_bytes(other.read_bytes()[:-1] + b"?")
+    with pytest.raises(CorruptArtifact):
+        await put_artifact(cluster.http, other, kind="shard", sha256=name)
+    assert name not in cluster.registry.holders
 
 
 async def test_empty_artifact(cluster: Cluster, tmp_path: Path) -> None:
@@ -231,6 +248,39 @@ async def test_sweep_forgets_old_beginnings(tmp_path: Path) -> None:
     assert store.sweep(60, begun_s + 30) == []
     assert store.sweep(60, begun_s + 90) == [sha256]
     assert await store.offset(sha256) == 0
+
+
+async def test_the_quota_counts_what_is_on_its_way(tmp_path: Path) -> None:
+    """Two uploads that fit one by one do not fit together; what was dropped makes room again."""
+    path, sha256 = made(tmp_path / "a", 60_000)
+    _, other = made(tmp_path / "b", 60_000, seed=2)
+    store = DiskStore(tmp_path / "s", quota_bytes=100_000, floor_bytes=0)
+    first = await store.begin(sha256, 60_000, 0)
+    first.write(path.read_bytes()[:10_000])
+    with pytest.raises(StoreFull, match="quota"):
+        await store.begin(other, 60_000, 0)
+    first.close()
+    assert store.usage() == {"used_bytes": 0, "unfinished_bytes": 10_000, "quota_bytes": 100_000}
+    second = await store.begin(sha256, 60_000, 10_000)
+    second.write(path.read_bytes()[10_000:])
+    assert second.finish()
+    assert store.usage()["used_bytes"] == 60_000
+    await store.delete(sha256)
+    (await store.begin(other, 60_000, 0)).close()
+
+
+async def test_a_voter_sweeps_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Housekeeping drops what nobody goes on with, again and again."""
+    monkeypatch.setattr("workqueue.store.LEFT_S", -60.0)
+    monkeypatch.setattr("workqueue.store.SWEEP_S", 0.01)
+    store = DiskStore(tmp_path / "s", quota_bytes=1 << 30, floor_bytes=0)
+    sweeping = asyncio.create_task(keep_swept(store))
+    for name in ("0" * 64, "1" * 64):
+        store.partial(name).write_bytes(b"begun")
+        async with asyncio.timeout(5):
+            while store.partial(name).exists():
+                await asyncio.sleep(0.01)
+    sweeping.cancel()
 
 
 async def test_throttle_keeps_the_rate() -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.unit.workers.memory import MemoryVoters
-from workers.agent import Agent, Limits
-from workers.decisions import Options, SlotSpec
+from workers.agent import Agent
+from workers.attempts import Options, SlotSpec
 from workers.events import Order
+from workers.limits import Limits
 from workqueue.machine.commands import Capability
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Started:
 
     async def vanish(self) -> None:
         """Stop without a word to the voters, as kill -9 would."""
-        for runner in self.agent._runners.values():
+        for runner in self.agent._runners.processes.values():
             runner.kill()
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from workqueue.errors import Rejected, Unavailable
+from membership.api import Metadata
+from workqueue.errors import CorruptArtifact, Rejected, Unavailable
 from workqueue.machine.commands import (
     ArtifactRef,
     Claim,
@@ -74,6 +75,7 @@ class MemoryVoters:
         self.answered: Counter[str] = Counter()
         self.metadata: dict[str, Any] = {}
         self.commands: list[Any] = []
+        self.transfers: list[tuple[str, str]] = []  # (which way, job)
         self._changed = asyncio.Event()
 
     def enqueue(self, name: str, payload: dict[str, Any] | None = None, **fields: Any) -> Job:
@@ -125,17 +127,22 @@ class MemoryVoters:
 
     async def beat(self, worker: str, boot: str, seq: int, metadata: dict[str, object]) -> None:
         self._up()
-        self.metadata[worker] = (boot, seq, metadata)
+        self.metadata[worker] = (boot, seq, msgspec.convert(metadata, Metadata))  # as the stream takes it
 
-    async def put_artifact(self, path: Path, *, kind: str, config: str = "", progress: Any = None) -> ArtifactRef:
+    async def put_artifact(
+        self, path: Path, *, kind: str, config: str = "", job: str = "", sha256: str = ""
+    ) -> ArtifactRef:
         self._up()
         data = path.read_bytes()
-        sha256 = hashlib.sha256(data).hexdigest()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise CorruptArtifact(sha256)
         self.artifacts[sha256] = data
+        self.transfers.append(("put", job))
         return ArtifactRef(sha256, len(data), kind)
 
-    async def get_artifact(self, sha256: str, path: Path, progress: Any = None) -> None:
+    async def get_artifact(self, sha256: str, path: Path, *, job: str = "") -> None:
         self._up()
+        self.transfers.append(("get", job))
         if sha256 not in self.artifacts:
             raise Rejected("not_found", f"no voter holds artifact {sha256}")
         path.write_bytes(self.artifacts[sha256])

@@ -64,6 +64,7 @@ async def test_files_are_stored_before_the_completion(voters: MemoryVoters, star
     assert [ref.sha256 for ref in end.artifacts] == result(voters, "j")["files"]
     assert len(end.artifacts) == 2
     assert all(ref.sha256 in voters.artifacts for ref in end.artifacts)
+    assert voters.transfers == [("put", "j")] * 2
 
 
 async def test_fetches_what_a_job_needs(voters: MemoryVoters, start: Start) -> None:

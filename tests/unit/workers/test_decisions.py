@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from workers import events as ev
-from workers.decisions import Decisions, Options, SlotSpec
+from workers.attempts import Options, SlotSpec
+from workers.decisions import Decisions
 from workqueue.machine.commands import Capability, Complete, Fail, Fault, Release
 from workqueue.machine.outcomes import Lease, LeaseState, Renewed
 
@@ -141,8 +142,8 @@ def test_repeated_failures_back_off() -> None:
         agent.handle(ev.Granted(now, (lease(str(index)),)))
         agent.handle(ev.JobFailed(now, 0, "job.failed", "payload", "no"))
         agent.handle(ev.Reported(now, str(index), 1))
-        pauses.append(agent._claim_after_ms - now)
-        now = max(now, agent._claim_after_ms)
+        pauses.append(agent.claim_after_ms - now)
+        now = max(now, agent.claim_after_ms)
         agent.handle(ev.Tick(now))
     assert pauses[0] == 0
     assert pauses[-1] >= 4000

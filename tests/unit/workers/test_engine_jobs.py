@@ -20,6 +20,8 @@ from workqueue.schema import (
     SelfplayPayload,
     TournamentPayload,
     TrainPayload,
+    VerifyPayload,
+    VerifyResult,
 )
 
 RANDOM, HEURISTIC = PlayerSpec("random"), PlayerSpec("heuristic")
@@ -174,3 +176,51 @@ def test_matches_name_players_and_records(
         assert (len(read.codes), read.result.ranks, read.result.reason) == (game.plies, game.ranks, game.reason)
     again = find(kind).run(Context(tmp_path / "b", store), payload)
     assert [game.id for game in again.games] == [game.id for game in result.games]
+
+
+def verified(tmp_path: Path, store: Store, **names: str) -> VerifyResult:
+    result = find("verify").run(Context(tmp_path / f"v{len(list(tmp_path.iterdir()))}", store), VerifyPayload(**names))
+    assert isinstance(result, VerifyResult)
+    return result
+
+
+def damaged(store: Store, name: str, at: int) -> str:
+    """Store other bytes under a name of their own, as a cheating worker would."""
+    data = bytearray(store.bytes[name])
+    data[at] ^= 1
+    other = hashlib.sha256(data).hexdigest()
+    store.bytes[other] = bytes(data)
+    return other
+
+
+def test_verify_tells_what_a_shard_holds(tmp_path: Path, store: Store, data: tuple[str, ...]) -> None:
+    """Every move by the rules, every result as claimed; damage and bytes that are no shard are findings."""
+    good = verified(tmp_path, store, shard=data[0])
+    assert (good.ok, good.games, len(good.outcomes), min(good.plies) > 5) == (True, 6, 6, True)
+    store.bytes["0" * 64] = b"invented"
+    for wrong in (damaged(store, data[0], len(store.bytes[data[0]]) // 2), "0" * 64):
+        found = verified(tmp_path, store, shard=wrong)
+        assert not found.ok
+        assert found.detail
+
+
+def test_verify_tells_how_match_games_really_ended(tmp_path: Path, store: Store) -> None:
+    """Ranks and plies of the records are those of an honest result, so that invented ones show."""
+    payload = TournamentPayload("square8", 2, (RANDOM, HEURISTIC), 4, 1)
+    result = find("tournament").run(Context(tmp_path / "a", store), payload)
+    record = result.games[0].record
+    found = verified(tmp_path, store, record=record)
+    assert found.ok
+    assert found.outcomes == tuple(game.ranks for game in result.games)
+    assert found.plies == tuple(game.plies for game in result.games)
+    assert not verified(tmp_path, store, record=damaged(store, record, 60)).ok
+    with pytest.raises(JobError, match="only one"):
+        verified(tmp_path, store, record=record, shard=record)
+
+
+def test_verify_looks_at_a_model(tmp_path: Path, store: Store, data: tuple[str, ...]) -> None:
+    """Whole weights are fine, cut ones are not."""
+    model = find("train").run(Context(tmp_path / "a", store), training(data)).model
+    assert verified(tmp_path, store, model=model).ok
+    store.bytes["1" * 64] = store.bytes[model][:-40]
+    assert not verified(tmp_path, store, model="1" * 64).ok

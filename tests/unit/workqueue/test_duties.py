@@ -19,11 +19,11 @@ from workqueue.duties.bootstrap import DUTY as BOOTSTRAP
 from workqueue.duties.bootstrap import settings_of
 from workqueue.duties.context import DutyContext
 from workqueue.duties.expire import DUTY as EXPIRE
-from workqueue.duties.presence import confirmed
+from workqueue.duties.presence import Presence, confirmed
 from workqueue.duties.retain import KEEP_MAX, KEEP_MS, MIN_AGE_MS, append, due
 from workqueue.duties.runner import all_duties, run_duties
 from workqueue.errors import EXIT_DISK, EXIT_FAILED, EXIT_PORT, ProcessFailure
-from workqueue.machine.commands import BeginTerm, Enqueue, JobSpec, RegisterKind
+from workqueue.machine.commands import BeginTerm, EndBoot, Enqueue, JobSpec, RegisterKind
 from workqueue.machine.outcomes import Enqueued
 from workqueue.process import explain, prepare_data, read_config
 
@@ -132,6 +132,54 @@ def member(state: State, *, boot: str = "b", via: str = "gossip", observers: int
 def test_a_boot_is_ended_only_when_its_death_is_confirmed(seen: Member | None, dead: bool) -> None:
     """One accuser is not enough, a fresh verdict may be refuted, another boot is another life."""
     assert bool(confirmed(seen, "b", 10_000)) == dead
+
+
+class Watched:
+    """What the presence duty sees of a leader: its term, its workers, members, and what it does."""
+
+    def __init__(self, *members: Member) -> None:
+        self.term = 1
+        self.found = list(members)
+        self.expected: list[tuple[str, str]] = []
+        self.proposed: list[Any] = []
+        self.workers = [{"id": "w", "boot": "b", "live": True}, {"id": "old", "boot": "a", "live": False}]
+
+    core = front = membership = presence = property(lambda self: self)
+
+    def expect(self, worker: str, boot: str) -> None:
+        self.expected.append((worker, boot))
+
+    def members(self, role: str) -> list[Member]:
+        assert role == "worker"
+        return self.found
+
+    async def query(self, name: str) -> Any:
+        assert name == "workers"
+        return self.workers
+
+    async def propose(self, command: Any) -> None:
+        self.proposed.append(command)
+
+
+async def test_each_term_expects_every_registered_worker_to_beat() -> None:
+    """Once a term: a worker may have died together with the leader that heard it."""
+    seen, duty = Watched(), Presence()
+    for _ in range(2):
+        await duty.run(seen)  # type: ignore[arg-type]
+    assert seen.expected == [("w", "b")]
+    seen.term = 2
+    await duty.run(seen)  # type: ignore[arg-type]
+    assert seen.expected == [("w", "b"), ("w", "b")]
+
+
+async def test_the_boot_of_a_confirmed_death_is_ended() -> None:
+    """By name and boot, with the reason; an unconfirmed one is left alone."""
+    seen = Watched(member(State.DEAD, observers=1))
+    await Presence().run(seen)  # type: ignore[arg-type]
+    assert seen.proposed == []
+    seen.found = [member(State.DEAD, observers=3)]
+    await Presence().run(seen)  # type: ignore[arg-type]
+    assert seen.proposed == [EndBoot("w", "b", "3 members found it dead")]
 
 
 def test_ended_jobs_are_kept_for_a_day_unless_they_are_many() -> None:

@@ -137,7 +137,10 @@ class TwinMachine:
                 return self.tokens
             case "kinds":
                 return self.kinds
-            case "status" | "queue":
+            case "status":
+                jobs = {"available": {"twin": len(self.available)}, "running": {"twin": len(self.running)}}
+                return {"jobs": jobs, "available": len(self.available)}
+            case "queue":
                 return {
                     "available": len(self.available),
                     "running": len(self.running),

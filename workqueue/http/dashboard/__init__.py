@@ -1,4 +1,8 @@
-"""`/` and `/dashboard`: the status page, static files without a build step; what it shows comes from `/status`."""
+"""`/` and `/dashboard`: the status page, static files without a build step.
+
+What it shows comes over `/v1/events?status=1`, `/v1/history`, `/v1/models` and `/v1/audit`, with the token that its
+reader typed; the page itself holds nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,12 @@ if TYPE_CHECKING:
     from workqueue.http.context import FrontContext
 
 _FOLDER = Path(__file__).parent
-_FILES = {"page.js": "text/javascript", "page.css": "text/css"}
-_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'"
+_KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_FILES = {path.name: _KINDS[path.suffix] for path in _FOLDER.iterdir() if path.suffix in _KINDS}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 def _answer(name: str, kind: str) -> web.Response:

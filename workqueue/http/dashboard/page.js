@@ -1,83 +1,132 @@
-// The status page: polls /status and draws tables. Text is set, never parsed, so no name can become markup.
-const PERIOD_MS = 1000;
-const main = document.getElementById("main");
-const head = document.getElementById("head");
-const ask = document.getElementById("ask");
-let token = sessionStorage.getItem("token") || "";
+// The status page: composes the sections and keeps them current through one stream.
+import { el, put } from "/dashboard/dom.js";
+import { Live, Refused } from "/dashboard/live.js";
+import { audit, generations, models } from "/dashboard/models.js";
+import * as views from "/dashboard/views.js";
 
-function element(name, text) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  return made;
+const STEP_MS = 10000, SAMPLES_MAX = 360, EVENTS_MAX = 200, REFETCH_MS = 2000, DRAW_MS = 200;
+const SECTIONS = ["Alerts", "Loop", "Queue", "Trends", "Running", "Workers", "Members", "Models", "Ratings", "Events", "Audit"];
+const at = (id) => document.getElementById(id);
+const places = {}, open = new Set();
+let samples = [], events = [], live = null;
+
+function layOut() {
+  for (const name of SECTIONS) {
+    const id = name.toLowerCase();
+    places[id] = el("div", { class: id === "trends" ? "charts" : false });
+    at("main").append(el("section", { id, "aria-labelledby": `${id}-title`, "aria-live": id === "alerts" && "polite" },
+      el("h2", { id: `${id}-title` }, name), places[id]));
+    at("nav").append(el("a", { href: `#${id}` }, name));
+  }
 }
 
-function section(title, columns, rows) {
-  const made = element("section");
-  made.append(element("h2", title));
-  if (!rows.length) { made.append(element("p", "none")); return made; }
-  const table = element("table");
-  const first = table.createTHead().insertRow();
-  for (const column of columns) first.append(element("th", column));
-  const body = table.createTBody();
-  for (const row of rows) {
-    const line = body.insertRow();
-    for (const cell of row) {
-      const place = line.insertCell();
-      if (cell instanceof Node) place.append(cell); else place.textContent = cell;
-    }
-  }
-  made.append(table);
-  return made;
-}
-
-function bar(progress) {
-  const made = element("progress");
-  const p = progress || {};
-  for (const [done, total] of [["done", "total"], ["games", "games_total"], ["step", "steps"], ["games", "of"]]) {
-    if (p[total] > 0 && done in p) { made.max = p[total]; made.value = p[done]; return made; }
-  }
-  return made;
+function link(state) {
+  const badge = at("link");
+  badge.textContent = state;
+  badge.className = `badge ${{ live: "good", polling: "warn", offline: "bad" }[state]}`;
+  if (state === "offline") at("head").textContent = "this voter does not answer; trying again";
 }
 
 function show(status) {
-  const { consensus: c, state: s } = status;
-  const up = c.voters.filter((voter) => voter.reachable).length;
-  head.textContent = `leader ${c.leader || "none"} · term ${c.term} · commit ${c.commit_index} · voters ${up}/${c.voters.length}`;
-  head.className = c.ready ? "" : "bad";
-  const kinds = [...new Set(Object.values(s.jobs).flatMap(Object.keys))].sort();
-  const standing = (w) => (w.quarantined ? "quarantined" : w.drain ? "draining" : w.live ? "live" : "gone");
-  main.replaceChildren(
-    section("Alerts", ["name", "about", "detail"], s.alerts.map((a) => [a.name, a.key, a.detail])),
-    section("Loop", ["config", "games", "trainings", "loss", "champion", "elo", "promotions"], s.configs.map((f) =>
-      [f.config, f.games, f.trainings, f.loss_milli / 1000, f.champion.slice(0, 10) || "-", Math.floor(f.elo_milli / 1000), f.promotions])),
-    section("Queue", ["state", ...kinds], Object.entries(s.jobs).map(([name, n]) => [name, ...kinds.map((k) => n[k] || 0)])),
-    section("Running", ["job", "kind", "worker", "progress"], s.running.map((j) => [j.id, j.kind, j.worker, bar(j.progress)])),
-    section("Workers", ["id", "state", "cpus", "running", "completed", "failed"], s.workers.map((w) =>
-      [w.id, standing(w), w.capability.cpus, w.running.length, w.completed, w.failed])),
-    ...Object.entries(s.elo).map(([name, rows]) => section(`Ratings ${name}`, ["player", "elo", "games"],
-      rows.map((r) => [r.player.replace(/^([0-9a-f]{10})[0-9a-f]+/, "$1"), Math.floor(r.elo_milli / 1000), r.games]))),
-    section("Voters", ["id", "url", "reachable"], c.voters.map((v) => [v.id, v.url, v.reachable ? "yes" : "no"])),
-  );
-}
-
-async function poll() {
-  let answer;
-  try {
-    answer = await fetch("/status", { headers: token ? { Authorization: `Bearer ${token}` } : {} });
-    if (answer.ok) { ask.hidden = true; show(await answer.json()); }
-  } catch { head.textContent = "this voter does not answer"; head.className = "bad"; }
-  if (answer && (answer.status === 401 || answer.status === 403)) {
-    ask.hidden = false;
-    head.textContent = "a token is needed to read (rift token create read)";
-    return;
+  at("head").textContent = views.head(status);
+  at("head").className = status.consensus.ready ? "" : "bad";
+  for (const name of ["alerts", "loop", "queue", "running", "workers", "members", "ratings"]) put(places[name], ...views[name](status).filter(Boolean));
+  const last = samples.at(-1);
+  if (!last || Date.now() - last.at_ms >= STEP_MS) {
+    samples = [...samples, views.sample(status)].slice(-SAMPLES_MAX);
+    put(places.trends, ...views.trends(samples));
   }
-  setTimeout(poll, PERIOD_MS);
 }
 
-ask.addEventListener("submit", (event) => {
-  event.preventDefault();
-  token = document.getElementById("token").value.trim();
-  sessionStorage.setItem("token", token);
-  poll();
+// Calls a fetching function soon, and not again before it has ended and a pause has passed.
+function later(work) {
+  let planned = false, busy = false;
+  const go = async () => {
+    planned = false;
+    busy = true;
+    try { await work(); } catch (error) { if (error instanceof Refused) throw error; }
+    setTimeout(() => { busy = false; if (planned) go(); }, REFETCH_MS);
+  };
+  return () => {
+    if (planned) return;
+    planned = true;
+    if (!busy) go();
+  };
+}
+
+const refetchModels = later(async () => {
+  const rows = await live.get("/v1/models?limit=1000");
+  put(places.models, generations(rows), ...models(rows, (path) => live.get(path), open));
+  for (const each of places.models.querySelectorAll("button[aria-expanded=false]")) if (open.has(each.dataset.sha)) each.click();
 });
-poll();
+
+const refetchAudit = later(async () => {
+  try {
+    put(places.audit, ...audit(await live.get("/v1/audit?limit=100")));
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    put(places.audit, el("p", { class: "none" }, "needs a token of the role admin"));
+  }
+});
+
+// A busy queue has thousands of events a second: what is drawn is the newest, a few times a second.
+let drawing = 0;
+function drawEvents() {
+  drawing ||= setTimeout(() => { drawing = 0; put(places.events, ...views.feed(events)); }, DRAW_MS);
+}
+
+function happened(batch) {
+  events = [...events, ...batch].slice(-EVENTS_MAX);
+  drawEvents();
+  if (batch.some((event) => /^(model|matches|audit)\./.test(event.name))) refetchModels();
+  if (batch.some((event) => event.name.startsWith("audit."))) refetchAudit();
+}
+
+async function start(token) {
+  live?.stop();
+  live = new Live(token, { status: show, events: happened, link, gap: () => { refetchModels(); refetchAudit(); } });
+  const mine = live;
+  try {
+    samples = (await mine.get("/v1/history")).samples;
+    at("ask").hidden = true;
+    at("forget").hidden = !token;
+    put(places.events, ...views.feed(events));
+    put(places.trends, ...views.trends(samples));
+    refetchModels();
+    refetchAudit();
+    await mine.run();
+  } catch (error) {
+    if (mine !== live) return;
+    if (error instanceof Refused) {
+      forget();
+      at("head").textContent = token ? error.message : "a token is needed to read";
+    } else {
+      link("offline");
+      setTimeout(() => { if (mine === live) start(token); }, 2000);
+    }
+  }
+}
+
+function forget() {
+  live?.stop();
+  live = null;
+  sessionStorage.removeItem("token");
+  for (const place of Object.values(places)) place.replaceChildren();
+  at("ask").hidden = false;
+  at("forget").hidden = true;
+  link("offline");
+  at("head").textContent = "a token is needed to read";
+  at("token").focus();
+}
+
+at("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const token = at("token").value.trim();
+  at("token").value = "";
+  sessionStorage.setItem("token", token);
+  start(token);
+});
+at("forget").addEventListener("click", forget);
+layOut();
+if (sessionStorage.getItem("token")) start(sessionStorage.getItem("token"));
+else forget();

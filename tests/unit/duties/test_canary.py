@@ -1,0 +1,313 @@
+"""Cheating workers are found by those who are asked again, lose their data, and honest ones are left alone."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from tests.unit.workqueue.conftest import running_voter
+from workqueue.duties import trust
+from workqueue.duties.bootstrap import DUTY as BOOTSTRAP
+from workqueue.duties.canary import CANARY_MS, Canary
+from workqueue.duties.context import DutyContext
+from workqueue.machine.commands import (
+    ArtifactRef,
+    Capability,
+    Claim,
+    Complete,
+    Completion,
+    Enqueue,
+    Free,
+    JobSpec,
+    QuarantineWorker,
+    RegisterArtifact,
+    RegisterWorker,
+)
+from workqueue.machine.outcomes import Granted, Lease, Refused
+from workqueue.machine.views import Match
+from workqueue.schema import (
+    GameResult,
+    MatchesResult,
+    PlayerSpec,
+    SelfplayPayload,
+    SelfplayResult,
+    ShardRef,
+    TournamentPayload,
+    VerifyPayload,
+    VerifyResult,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+CONFIG = "square8_2p"
+HEURISTIC, RANDOM = PlayerSpec("heuristic"), PlayerSpec("random")
+KINDS = ("selfplay", "tournament", "verify")
+
+
+def raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.msgpack.encode(value))
+
+
+class Cluster:
+    """A real machine with workers that play by a made-up rule: who wins follows from seed and index."""
+
+    def __init__(self, context: DutyContext) -> None:
+        self.context = context
+        self.duty = Canary()
+        self.workers: dict[str, bool] = {}  # name -> whether it cheats
+        self.truth: dict[str, tuple[tuple[int, ...], ...]] = {}  # artifact -> how its games end by the rules
+        self.numbers = itertools.count(1)
+        self.clock_ms = 500 * CANARY_MS
+
+    async def join(self, name: str, *, cheats: bool = False, build: str = "") -> None:
+        self.workers[name] = cheats
+        capability = Capability(4, 10, 10, kinds=KINDS, build=build)
+        await self.context.propose(RegisterWorker(name, f"boot-{name}", capability))
+
+    async def add(self, *jobs: JobSpec) -> None:
+        await self.context.propose(Enqueue(jobs))
+
+    async def work(self) -> int:
+        """Every worker does one job after the other until nothing is left; returns how many."""
+        done, idle = 0, False
+        while not idle:
+            idle = True
+            for name in self.workers:
+                claim = Claim(name, f"boot-{name}", Free(4, 10, 10))
+                [outcome] = await self.context.propose(claim)
+                if isinstance(outcome, Granted):
+                    done, idle = done + 1, False
+                    await self.do(name, outcome.leases[0])
+        return done
+
+    async def do(self, name: str, lease: Lease) -> None:
+        ref, result = getattr(self, f"_{lease.kind}")(name, lease)
+        refs = (ref,) if ref else ()
+        for each in refs:
+            await self.context.propose(RegisterArtifact(each, ("voter-1",), CONFIG))
+        [completed] = await self.context.propose(
+            Complete(name, (Completion(lease.job, lease.attempt, raw(result), refs),))
+        )
+        assert not isinstance(completed.settled[0], Refused), completed  # type: ignore[union-attr]
+
+    def _artifact(self, kind: str, ranks: tuple[tuple[int, ...], ...]) -> ArtifactRef:
+        name = f"{next(self.numbers):064d}"
+        self.truth[name] = ranks
+        return ArtifactRef(name, 10, kind)
+
+    def _selfplay(self, name: str, lease: Lease) -> tuple[ArtifactRef, SelfplayResult]:
+        payload = msgspec.msgpack.decode(lease.payload, type=SelfplayPayload)
+        real = 0 if self.workers[name] else payload.games  # a cheat's shard holds nothing
+        ref = self._artifact("shard", ((1, 2),) * real)
+        shards = (ShardRef(ref.sha256, 10, payload.games, 100),)
+        key = payload.player.key
+        return ref, SelfplayResult(payload.games, 100, 100, 1, shards, (payload.games, 0), key, "")
+
+    def _tournament(self, name: str, lease: Lease) -> tuple[ArtifactRef, MatchesResult]:
+        payload = msgspec.msgpack.decode(lease.payload, type=TournamentPayload)
+        seats = tuple(player.key for player in payload.entrants)
+        chance = random.Random(payload.seed)
+        real = tuple(chance.choice(((1, 2), (2, 1))) for _ in range(payload.games))
+        ref = self._artifact("games", real)
+        told = tuple((2, 1) for _ in real) if self.workers[name] else real
+        games = tuple(
+            GameResult(f"{payload.seed}-{k}", seats, ranks, 40, "x", f"o{k}", ref.sha256, k)
+            for k, ranks in enumerate(told)
+        )
+        return ref, MatchesResult(games, 1, "")
+
+    def _verify(self, name: str, lease: Lease) -> tuple[None, VerifyResult]:
+        payload = msgspec.msgpack.decode(lease.payload, type=VerifyPayload)
+        real = self.truth[payload.shard or payload.record]
+        if self.workers[name]:
+            return None, VerifyResult(ok=False, detail="I do not like it")
+        return None, VerifyResult(ok=True, games=len(real), outcomes=real, plies=(40,) * len(real))
+
+    async def look(self, times: int = 6) -> None:
+        """The duty looks, the workers work, and so on."""
+        for _ in range(times):
+            await self.duty.run(self.context)
+            await self.work()
+
+    async def quarantined(self) -> dict[str, str]:
+        return {w["id"]: w["reason"] for w in await self.context.query("workers") if w["quarantined"]}
+
+
+def selfplay(name: str) -> JobSpec:
+    return JobSpec(name, "selfplay", raw(SelfplayPayload("square8", 2, HEURISTIC, 10, 1)), CONFIG)
+
+
+def tournament(name: str, seed: int) -> JobSpec:
+    payload = TournamentPayload("square8", 2, (HEURISTIC, RANDOM), 8, seed)
+    return JobSpec(name, "tournament", raw(payload), CONFIG)
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with running_voter(tmp_path, real=True) as voter:
+        found = Cluster(DutyContext(voter.context, "canary", lambda: found.clock_ms))
+        await BOOTSTRAP.run(found.context)
+        yield found
+
+
+@pytest.mark.parametrize("cheats", [("w2",), ("w3",), ()])
+async def test_invented_results_are_found_and_taken_back(cluster: Cluster, cheats: tuple[str, ...]) -> None:
+    """From invented games to quarantine, revoked shards, struck matches and a told reason; nobody else is touched."""
+    for name in ("w1", "w2", "w3"):
+        await cluster.join(name, cheats=name in cheats)
+    await cluster.add(*(selfplay(f"selfplay-{k}") for k in range(9)))
+    await cluster.add(*(tournament(f"t-{k}", k) for k in range(9)))
+    await cluster.work()
+    before = await cluster.context.query("shards", config=CONFIG)
+    assert {shard["worker"] for shard in before} == {"w1", "w2", "w3"}
+    await cluster.look()
+    found = await cluster.quarantined()
+    assert set(found) == set(cheats)
+    assert all(reason.startswith("cheats: ") for reason in found.values())
+    assert {shard["worker"] for shard in await cluster.context.query("shards", config=CONFIG)} == (
+        {"w1", "w2", "w3"} - set(cheats)
+    )
+    for match in await cluster.context.query("matches", limit=1000):
+        assert match.get("revoked", False) == (match["worker"] in cheats)
+    [row] = [row for row in (await cluster.context.query("elo"))[CONFIG] if row["player"] == HEURISTIC.key]
+    honest = [m for m in await cluster.context.query("matches", limit=1000) if not m.get("revoked", False)]
+    assert row["games"] == len(honest), "ratings follow from what is left"
+    if cheats:
+        audit = await cluster.context.query("audit")
+        assert {entry["action"] for entry in audit} >= {"quarantine", "revoke"}
+        assert all(entry["actor"] == "duty:canary" for entry in audit if entry["action"] == "revoke")
+
+
+async def test_with_two_workers_the_rules_decide(cluster: Cluster) -> None:
+    """The only other worker replays by the rules, and that is enough."""
+    await cluster.join("honest")
+    await cluster.join("cheat", cheats=True)
+    await cluster.add(selfplay("a"), selfplay("b"))
+    await cluster.context.propose(QuarantineWorker("honest", on=True))
+    await cluster.work()
+    await cluster.context.propose(QuarantineWorker("honest", on=False))
+    await cluster.duty.run(cluster.context)
+    assert {job["worker"] for job in (await cluster.context.query("queue", kind="selfplay"))["jobs"]} == {"cheat"}
+    await cluster.look(2)
+    assert set(await cluster.quarantined()) == {"cheat"}
+
+
+async def test_a_canary_finds_whoever_differs(cluster: Cluster) -> None:
+    """Every worker plays the same games each hour; the odd one out is found though nothing of it was replayed."""
+    for name in ("w1", "w2", "w3", "w4"):
+        await cluster.join(name)
+    await cluster.look(2)
+    assert await cluster.quarantined() == {}
+    jobs = (await cluster.context.query("queue", kind="tournament"))["jobs"]
+    assert sorted(job["worker"] for job in jobs) == ["w1", "w2", "w3", "w4"]
+    cluster.clock_ms += CANARY_MS
+    cluster.workers["w4"] = True
+    cluster.duty._replays = _nothing  # type: ignore[method-assign]
+    await cluster.look(2)
+    assert set(await cluster.quarantined()) == {"w4"}
+
+
+async def test_another_build_may_play_otherwise(cluster: Cluster) -> None:
+    """An update that changes what a seed leads to makes nobody a cheat."""
+    for name, build in (("w1", "1"), ("w2", "1"), ("w3", "2")):
+        await cluster.join(name, build=build)
+    cluster.workers["w3"] = True
+    cluster.duty._replays = _nothing  # type: ignore[method-assign]
+    await cluster.look(3)
+    assert await cluster.quarantined() == {}
+
+
+async def _nothing(*_: object) -> list[trust.Guilt]:
+    return []
+
+
+async def test_a_worker_that_people_let_in_again_is_not_judged_by_the_same_things(cluster: Cluster) -> None:
+    """Quarantine that is lifted by hand stays lifted."""
+    for name in ("w1", "w2", "w3"):
+        await cluster.join(name, cheats=name == "w3")
+    await cluster.add(*(selfplay(f"selfplay-{k}") for k in range(6)))
+    await cluster.work()
+    await cluster.look()
+    assert set(await cluster.quarantined()) == {"w3"}
+    await cluster.context.propose(QuarantineWorker("w3", on=False, reason="its memory was replaced"))
+    await cluster.look(2)
+    assert await cluster.quarantined() == {}
+
+
+# ---- judging
+
+
+DONE = trust.Done("j", "selfplay", CONFIG, "maker", 1, MatchesResult((), 1, ""))
+YES, NO = trust.Opinion("a", agrees=True), trust.Opinion("a", agrees=False, detail="d")
+
+
+@pytest.mark.parametrize(
+    ("opinions", "live", "wrong"),
+    [
+        ([], "abc", ""),
+        ([YES], "abc", ""),
+        ([NO], "abc", ""),  # another one is heard first
+        ([NO], "a", "maker"),  # there is nobody else
+        ([NO, trust.Opinion("b", agrees=False)], "abc", "maker"),
+        ([NO, trust.Opinion("b", agrees=True)], "abc", "a"),  # who accused falsely
+    ],
+)
+def test_two_against_one(opinions: list[trust.Opinion], live: str, wrong: str) -> None:
+    """Neither maker nor checker is believed alone where a third can be asked."""
+    found = trust.judged(DONE, opinions, live)
+    assert (found.worker if found else "") == wrong
+
+
+@pytest.mark.parametrize(
+    ("answers", "odd"),
+    [
+        ({"a": "x", "b": "x", "c": "y"}, ["c"]),
+        ({"a": "x", "b": "y"}, []),
+        ({"a": "x"}, []),
+        ({}, []),
+        ({"a": "x", "b": "x", "c": "y", "d": "y"}, []),
+        ({"a": "x", "b": "y", "c": "z"}, []),
+    ],
+)
+def test_only_a_majority_finds_odd_ones(answers: dict[str, str], odd: list[str]) -> None:
+    """Without one the disagreement is said, and nobody is blamed."""
+    assert [guilt.worker for guilt in trust.odd_ones(answers)] == odd
+    assert trust.disagree(answers) == (len(set(answers.values())) > 1 and not odd)
+
+
+def matches(worker: str, games: int, chance: float, rng: random.Random) -> list[Match]:
+    return [
+        Match(
+            f"{worker}-{k}", CONFIG, ("a", "b"), (1, 2) if rng.random() < chance else (2, 1), 40, "x", f"o{k}",
+            "ladder", "j", worker, k,
+        )
+        for k in range(games)
+    ]  # fmt: skip
+
+
+def test_residuals_find_results_that_nobody_else_gets() -> None:
+    """A worker for whom one side wins nearly always is found; honest ones are not, in 300 simulated leagues."""
+    rng = random.Random(5)
+    found = missed = 0
+    for _ in range(300):
+        chance = rng.uniform(0.2, 0.8)
+        games = [match for name in "pqr" for match in matches(name, 80, chance, rng)]
+        assert trust.out_of_line(games) == []
+        cheat = trust.out_of_line([*games, *matches("cheat", 80, 0.99 if chance < 0.5 else 0.01, rng)])
+        assert {guilt.worker for guilt in cheat} <= {"cheat"}
+        found, missed = found + bool(cheat), missed + (not cheat)
+    assert found > 9 * missed
+
+
+def test_little_or_one_sided_evidence_blames_nobody() -> None:
+    """Two workers that differ, or few games, are no proof."""
+    rng = random.Random(6)
+    assert trust.out_of_line([*matches("p", 200, 0.5, rng), *matches("q", 200, 0.99, rng)]) == []
+    few = [match for name in "pqr" for match in matches(name, 20, 0.5, rng)]
+    assert trust.out_of_line([*few, *matches("cheat", 20, 0.99, rng)]) == []

@@ -1,0 +1,33 @@
+"""What a worker says of its machine: measured, kept for a day, measured anew when build or devices change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from workers import canary
+from workers.devices import KEPT_S, Measured, load_measured, save_measured
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_measurement_holds_for_a_day_of_the_same_build(tmp_path: Path) -> None:
+    """Machines slow down, builds speed up, devices are exchanged, and clocks are set back."""
+    path = tmp_path / "measured.json"
+    kept = Measured("1.0", "1", rates={"games_s/square8_2p": 5}, devices=(("H100", 80_000),), at_s=1_000_000)
+    save_measured(path, kept)
+    now = Measured("1.0", devices=kept.devices, at_s=kept.at_s + KEPT_S - 1)
+    assert load_measured(path, now) == kept
+    for change in ({"at_s": kept.at_s + KEPT_S}, {"at_s": kept.at_s - 1}, {"build": "1.1"}, {"devices": ()}):
+        assert load_measured(path, msgspec.structs.replace(now, **change)) is None
+    path.write_bytes(b"{")
+    assert load_measured(path, now) is None
+
+
+def test_rates_are_measured_for_each_small_board() -> None:
+    """Games and evaluations a second, above zero."""
+    assert canary.game_rate("square8", 2, 1.0) > 0
+    assert canary.evaluation_rate("square8", 2, "cpu", 0.05) > 0
+    assert canary.device_error("cpu") < 1e-3

@@ -1,0 +1,90 @@
+"""The worker's client: it leaves a voter that does not pass its heartbeats on, and its transfers keep to a rate."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from workqueue.blocks import Throttle
+from workqueue.client import Client
+from workqueue.errors import Unavailable
+from workqueue.transfer import PROVIDER, ForJob, get_artifact, put_artifact
+
+if TYPE_CHECKING:
+    from config.cluster import WorkerSettings
+    from workqueue.machine.commands import ArtifactRef
+    from workqueue.transfer import Progress
+
+log = structlog.get_logger()
+_DEADLINE_S = 10.0
+BEAT_S = 2.0  # half of the time to live of a heartbeat, so that another voter is reached in time
+_STAY_S = 2.0  # at a voter before the next is tried; doubles while none is better
+_STAY_S_MAX = 60.0
+
+
+class WorkerClient(Client):
+    """A client that moves on when heartbeats fail, and whose uploads together keep to a rate."""
+
+    def __init__(self, settings: WorkerSettings, token: str) -> None:
+        super().__init__(
+            settings.join, token=token, ca=Path(settings.ca), actor=f"worker:{settings.id}", deadline_s=_DEADLINE_S
+        )
+        self._provider = settings.provider
+        self._up = Throttle(settings.upload_kbps_max)
+        self._moves = 0
+        self._move_after_s = 0.0
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What authenticates a request, and who rents this machine out."""
+        return super().headers | ({PROVIDER: self._provider} if self._provider else {})
+
+    async def beat(self, worker: str, boot: str, seq: int, metadata: dict[str, object]) -> None:
+        """Say that a worker is alive; raises TimeoutError or Unavailable and turns to another voter when it cannot."""
+        try:
+            async with asyncio.timeout(BEAT_S):
+                await super().beat(worker, boot, seq, metadata)
+        except (TimeoutError, Unavailable):
+            self._move_on()
+            raise
+        self._moves = 0
+
+    def _move_on(self) -> None:
+        """Leave a voter that is connected but of no use, as one whose machine is gone or that is cut off itself."""
+        link, now_s = self._link, asyncio.get_running_loop().time()
+        if link is None or link.closed.is_set() or now_s < self._move_after_s:
+            return
+        stay_s = min(_STAY_S * 2**self._moves, _STAY_S_MAX)
+        self._moves += 1
+        self._move_after_s = now_s + stay_s * random.uniform(0.5, 1.0)  # noqa: S311  spreads workers
+        log.info("voter.left", url=self._servers[self._at], reason="it does not pass heartbeats on")
+        self._link = None
+        self._at = (self._at + 1) % len(self._servers)
+        closing = asyncio.create_task(link.close())  # which may wait for a voter that is gone
+        self._leaving.add(closing)
+        closing.add_done_callback(self._leaving.discard)
+
+    async def put_artifact(
+        self,
+        path: Path,
+        *,
+        kind: str,
+        config: str = "",
+        progress: Progress | None = None,
+        job: str = "",
+        sha256: str = "",
+    ) -> ArtifactRef:
+        """Store a file's bytes on the voters; raises CorruptArtifact when they are not what `sha256` says."""
+        http = ForJob(self, job)
+        return await put_artifact(
+            http, path, kind=kind, config=config, sha256=sha256, progress=progress, throttle=self._up
+        )
+
+    async def get_artifact(self, sha256: str, path: Path, progress: Progress | None = None, *, job: str = "") -> None:
+        """Fetch bytes by their name."""
+        await get_artifact(ForJob(self, job), sha256, path, progress)
