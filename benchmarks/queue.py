@@ -181,7 +181,7 @@ async def failover(folder: Path, trials: int) -> dict[str, Any]:
     async with cluster(folder / "failover", 5, 23900) as voters:
         for trial in range(trials):
             leader = await voters.wait_ready()
-            await register(voters, *(f"f{n}" for n in range(4)))  # again: they did not beat since the last trial
+            await register(voters, *(f"t{trial}-f{n}" for n in range(4)))  # those of the last trial beat no more
             result = await _trial(voters, leader, trial)
             gaps.append(result["gap_s"])
             acked += result["acked"]
@@ -202,7 +202,7 @@ async def _trial(voters: Cluster, leader: str, trial: int) -> dict[str, Any]:
         producers = [
             asyncio.create_task(_produce(client, f"t{trial}-{n}", acks, stop)) for n, client in enumerate(clients)
         ]
-        workers = [asyncio.create_task(_work(clients[n], f"f{n}", completed, acks, stop)) for n in range(4)]
+        workers = [asyncio.create_task(_work(clients[n], f"t{trial}-f{n}", completed, acks, stop)) for n in range(4)]
         await asyncio.sleep(1.5)
         killed = time.perf_counter()
         await voters.kill(leader)
