@@ -101,7 +101,10 @@ async def _one(lab: Lab, name: str, chance: random.Random, outcome: Outcome) -> 
     fault = Injected(name, time.monotonic())
     outcome.injected.append(fault)
     before = len(lab.died)
-    await FAULTS[name].inject(lab, chance)
+    try:
+        await FAULTS[name].inject(lab, chance)
+    except TimeoutError:
+        outcome.wrong.append(f"no leader, or no answer, in a minute of {name}")
     await lab.restart_the_dead()
     await _served(outcome, time.monotonic())
     await asyncio.sleep(chance.uniform(0.3, 1.5))
@@ -127,19 +130,24 @@ async def _judge_voters(lab: Lab, outcome: Outcome) -> None:
         outcome.wrong.append(f"the voters do not agree: {await asyncio.gather(*map(lab.role, VOTERS))}")
     history = by_key(outcome.log.history)
     now = time.monotonic()
-    for number, voter in enumerate(VOTERS):
+    last_read = False
+    for voter in VOTERS:
         state = await lab.dump(voter)
+        if state is None:
+            outcome.wrong.append(f"{voter} does not answer in the end: {lab.log(voter)[-500:]}")
+            continue
         for key, ops in history.items():
             value = state.get(key)
             there = set(value["items"]) if isinstance(value, dict) else set()
             appended = [op.argument for op in ops if op.kind == "append" and op.answered]
             outcome.lost += [f"{key}: {item} on {voter}" for item in appended if item not in there]
-            if number == 0:  # what is left in the end is one more read
+            if not last_read:  # what is left in the end is one more read
                 seen = tuple(value["chain"]) if isinstance(value, dict) else value
                 outcome.log.history.append(Op("end", key, "get", None, seen, now, now + 1e-6))
+        last_read = True
     roles = [role for role in await asyncio.gather(*map(lab.role, VOTERS)) if role]
     outcome.snapshots = sum(int(r["metrics"]["snapshots_taken"]) for r in roles)
-    outcome.elections = max(int(r["term"]) for r in roles)
+    outcome.elections = max((int(r["term"]) for r in roles), default=0)
 
 
 def judge(history: list[Op], say: Any = lambda _text: None) -> list[str]:

@@ -55,9 +55,6 @@ class RaftSettings(Section, frozen=True):
     election_ms_max: Positive = 600
     fsync: bool = True
     snapshot_bytes: Positive = 64 << 20  # a snapshot is taken when the log has grown by this much
-    batch_commands_max: Positive = 2000
-    batch_bytes_max: Positive = 1 << 20
-    batches_in_flight: Positive = 4
 
     def __post_init__(self) -> None:
         if self.election_ms_max < self.election_ms_min * 3 // 2:

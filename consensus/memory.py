@@ -106,6 +106,7 @@ class MemoryReplica:
             "commit_index": self._index,
             "applied_index": self._index,
             "snapshots": self._snapshots,
+            "divergences": 0,
         }
 
     def digests(self) -> dict[int, str]:

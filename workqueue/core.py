@@ -36,9 +36,6 @@ def replica_settings(config: VoterConfig) -> ReplicaSettings:
         heartbeat_ms=max(10, min(50, raft.election_ms_min // 4)),
         fsync=raft.fsync,
         snapshot_bytes=raft.snapshot_bytes,
-        max_batch_commands=raft.batch_commands_max,
-        max_batch_bytes=raft.batch_bytes_max,
-        inflight=raft.batches_in_flight,
     )
 
 

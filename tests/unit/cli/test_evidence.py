@@ -69,7 +69,7 @@ def test_baselines_are_measured_against_their_floors() -> None:
 
 def test_openings_of_different_jobs_are_different_sets() -> None:
     """The same name of an opening in two jobs makes two sets, so that both count in the sequential test."""
-    games = [match(n % 2, seat(NEW), seat(OLD), (1, 2), job=f"job{n // 2}") for n in range(40)]
+    games = [match(n % 2, seat(NEW), seat(OLD), (1, 2), job=f"job{n // 2}") for n in range(60)]
     found = look(*games)
     assert found.verdict == "accept"
     assert found.llr_milli >= found.bound_milli > 0

@@ -58,7 +58,7 @@ class _Heard:
         self.messages.append(message)
 
     def settle(self) -> None:
-        """Nothing to do after the last of them."""
+        """Nothing waits here."""
 
 
 @contextlib.asynccontextmanager

@@ -30,7 +30,7 @@ async def test_a_voter_tells_its_standing_to_voters_only(tmp_path: Path) -> None
         async with session.get(f"{voter.url}/status", headers=headers, ssl=tls) as answer:
             assert (await answer.json())["standing"]["store_quota_mb"] == found.store_quota_mb
         async with session.get(f"{voter.url}/metrics", headers=headers, ssl=tls) as answer:
-            assert "rift_voter_disk_free_mb" in await answer.text()
+            assert "rift_disk_free_bytes" in await answer.text()
         peers = voter.context.peers.session  # shows the voter's certificate
         async with peers.get(f"{voter.url}/v1/standing") as answer:
             assert (await answer.json())["voter"] == "voter-1"
