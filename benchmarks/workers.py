@@ -180,7 +180,7 @@ class Simulated:
 
     async def join(self) -> None:
         [outcome] = await self.client.submit(
-            RegisterWorker(self.options.worker, self.options.boot, self.options.capability)
+            RegisterWorker(self.options.worker, self.options.boot, self.options.capability, beats=True)
         )
         assert isinstance(outcome, Registered), outcome
         self.events.put_nowait(ev.Joined(self.now()))

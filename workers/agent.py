@@ -149,7 +149,9 @@ class Agent:
     async def _join(self) -> None:
         options = self._options
         try:
-            [outcome] = await self._voters.submit(RegisterWorker(options.worker, options.boot, options.capability))
+            [outcome] = await self._voters.submit(
+                RegisterWorker(options.worker, options.boot, options.capability, beats=True)
+            )
         except ClientError as error:
             self._post(ev.JoinRefused(self._now(), "", str(error)))
             return

@@ -10,7 +10,7 @@ from workqueue.machine.commands import AnyCommand, Enqueue, QuarantineWorker, Re
 from workqueue.open_kinds import SchemaMismatch, check_payloads, check_schema
 from workqueue.schema import KINDS
 from workqueue.security import Identity, may_propose
-from workqueue.stream import StreamError
+from workqueue.stream import UNREADABLE, StreamError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ def command_type(command: msgspec.Raw | bytes) -> str:
         return head[7 : 7 + head[6] - 0xA0].decode("ascii", "replace")
     try:
         return _tag(command).type
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise StreamError("malformed", f"a command must be a map with a `type`: {error}") from error
 
 
@@ -116,7 +116,7 @@ def check_kind(command: AnyCommand) -> None:
 def _decoded(command: msgspec.Raw) -> AnyCommand:
     try:
         decoded: AnyCommand = _command(command)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise StreamError("malformed", f"the command is not understood: {error}") from error
     return decoded
 
@@ -133,7 +133,7 @@ def _admit_worker(command: AnyCommand) -> None:
 def _jobs_of(command: msgspec.Raw) -> tuple[_Job, ...]:
     try:
         return _jobs(command).jobs
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise StreamError("malformed", f"the jobs to enqueue are not understood: {error}") from error
 
 

@@ -36,7 +36,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: CoreServer) -> None:
         self._server = server
-        self._splitter = Splitter()
+        self._splitter = Splitter(forgiving=True)
         self._out: list[bytes] = []
         self.parked: dict[int, int] = {}  # call id -> ticket
 

@@ -10,6 +10,8 @@ import msgspec
 import referencing
 from jsonschema.validators import validator_for
 
+from workqueue.stream import UNREADABLE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -56,7 +58,7 @@ def plain(raw: msgspec.Raw, what: str) -> object:
     """Return msgpack as plain values; raises SchemaMismatch for bytes that are not."""
     try:
         return msgspec.msgpack.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise SchemaMismatch(f"{what} cannot be read: {error}") from error
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FRAME_BYTES_MAX = 32 << 20
 PUSH = 0
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding untrusted msgpack may raise
 _HEADER = struct.Struct(">I")
 
 Frame: TypeAlias = tuple[int, str, msgspec.Raw]
@@ -64,10 +65,15 @@ def pack(frame_id: int, op: str, body: object) -> bytes:
 
 
 class Splitter:
-    """Cuts a stream of bytes into frames; what is incomplete waits for the next bytes."""
+    """Cuts a stream of bytes into frames; what is incomplete waits for the next bytes.
 
-    def __init__(self, bytes_max: int = FRAME_BYTES_MAX) -> None:
+    One that is forgiving leaves out a frame that is nested too deeply, whose caller waits in vain: on a connection that
+    serves many, one of them must not end it for all.
+    """
+
+    def __init__(self, bytes_max: int = FRAME_BYTES_MAX, *, forgiving: bool = False) -> None:
         self._rest = b""
+        self._forgiving = forgiving
         self._bytes_max = bytes_max
 
     def feed(self, data: bytes) -> list[Frame]:
@@ -84,7 +90,10 @@ class Splitter:
                 break
             try:
                 frames.append(_decode(view[at + 4 : at + 4 + size]))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except UNREADABLE as error:
+                if isinstance(error, RecursionError) and self._forgiving:
+                    at += 4 + size
+                    continue
                 raise FrameError(f"a frame is not [id, op, body]: {error}") from error
             at += 4 + size
         self._rest = data[at:] if at < end else b""
@@ -98,7 +107,7 @@ def error_of(body: msgspec.Raw) -> StreamError:
     """Return the error that an "error" frame carries."""
     try:
         found = _error_decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return StreamError("malformed", "the peer answered an error that cannot be read")
     return StreamError(found.code, found.message, found.retry_ms)
 
@@ -213,5 +222,5 @@ def decode_as(kind: Any, body: msgspec.Raw) -> Any:
     """Decode a body; raises StreamError("malformed")."""
     try:
         return msgspec.msgpack.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise StreamError("malformed", f"the body of the call is not understood: {error}") from error

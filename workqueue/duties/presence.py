@@ -2,8 +2,8 @@
 
 Membership hints; this confirms: a boot is dead when two members accuse it, or when its heartbeats to the leader have
 stopped for the whole time to live and gossip does not see it alive. A false alarm costs one redone job, because the
-attempt is fenced. At the start of a term every registered worker is expected to beat, because a worker may have died
-together with the leader that heard it.
+attempt is fenced. At the start of a term every worker that registered as one that beats is expected to, because it may
+have died together with the leader that heard it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Presence:
     async def _expect_all(self, context: DutyContext) -> None:
         term = context.core.term
         for worker in await context.query("workers"):
-            if worker.get("live", True):
+            if worker.get("live", True) and worker.get("beats"):
                 context.front.presence.expect(str(worker["id"]), str(worker.get("boot", "")))
         self._expected_term = term
 

@@ -15,7 +15,7 @@ from workqueue.admission import Envelope, command_type
 from workqueue.machine.commands import Complete
 from workqueue.machine.outcomes import Code, Completed, Refused
 from workqueue.open_kinds import SchemaMismatch, check, plain, with_schema
-from workqueue.stream import StreamError
+from workqueue.stream import UNREADABLE, StreamError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,7 +90,7 @@ async def _kind_of(context: FrontContext, job: str) -> str:
 def _completed(command: msgspec.Raw) -> Complete:
     try:
         return msgspec.msgpack.decode(command, type=Complete)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise StreamError("malformed", f"the call is not understood: {error}") from error
 
 

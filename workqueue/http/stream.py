@@ -19,6 +19,7 @@ from workqueue.security import Identity, may
 from workqueue.stream import (
     FRAME_BYTES_MAX,
     PUSH,
+    UNREADABLE,
     Frame,
     FrameError,
     Splitter,
@@ -231,7 +232,7 @@ class Session:
 def _decoded(decode: Any, body: msgspec.Raw) -> Any:
     try:
         return decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise StreamError("malformed", f"the call is not understood: {error}") from error
 
 

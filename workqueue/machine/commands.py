@@ -257,6 +257,7 @@ class RegisterWorker(Command, frozen=True):
     boot: str
     capability: Capability
     address: str = ""
+    beats: bool = False  # it sends heartbeats, so that its silence is death; else only its leases tell
 
 
 class DeregisterWorker(Command, frozen=True):

@@ -237,7 +237,7 @@ def worker_view(ledger: Ledger, worker: Worker) -> v.WorkerView:
     return v.WorkerView(
         worker.id, worker.boot, worker.live, worker.drain, worker.quarantined, worker.reason, worker.address,
         worker.registered_ms, worker.seen_ms, tuple(sorted(ledger.running.get(worker.id, ()))), worker.completed,
-        worker.failed, worker.node_faults, worker.capability,
+        worker.failed, worker.node_faults, worker.capability, worker.beats,
     )  # fmt: skip
 
 

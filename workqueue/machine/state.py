@@ -72,6 +72,7 @@ class Worker(Record):
     registered_ms: int = 0
     seen_ms: int = 0
     live: bool = True
+    beats: bool = False
     drain: bool = False
     quarantined: bool = False
     reason: str = ""

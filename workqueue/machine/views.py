@@ -88,6 +88,7 @@ class WorkerView(View, frozen=True):
     failed: int
     node_faults: int
     capability: Capability
+    beats: bool = False
 
 
 class LockView(View, frozen=True):

@@ -38,7 +38,7 @@ def register_worker(ledger: Ledger, command: RegisterWorker) -> Outcome:
     worker = known or Worker(command.worker, command.boot, command.capability)
     worker.boot, worker.capability, worker.address = command.boot, command.capability, command.address
     worker.registered_ms = worker.seen_ms = state.now_ms
-    worker.live = True
+    worker.live, worker.beats = True, command.beats
     state.workers[command.worker] = worker
     ledger.claimable_version += 1
     ledger.emit("worker.registered", worker.id, boot=worker.boot)

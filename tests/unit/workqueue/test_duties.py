@@ -142,7 +142,11 @@ class Watched:
         self.found = list(members)
         self.expected: list[tuple[str, str]] = []
         self.proposed: list[Any] = []
-        self.workers = [{"id": "w", "boot": "b", "live": True}, {"id": "old", "boot": "a", "live": False}]
+        self.workers = [
+            {"id": "w", "boot": "b", "live": True, "beats": True},
+            {"id": "old", "boot": "a", "live": False, "beats": True},
+            {"id": "curl", "boot": "c", "live": True, "beats": False},
+        ]
 
     core = front = membership = presence = property(lambda self: self)
 
@@ -161,7 +165,7 @@ class Watched:
         self.proposed.append(command)
 
 
-async def test_each_term_expects_every_registered_worker_to_beat() -> None:
+async def test_each_term_expects_every_worker_that_beats_to_beat() -> None:
     """Once a term: a worker may have died together with the leader that heard it."""
     seen, duty = Watched(), Presence()
     for _ in range(2):

@@ -87,3 +87,14 @@ def test_a_wrong_body_is_malformed() -> None:
     with pytest.raises(StreamError) as caught:
         decode_as(int, msgspec.Raw(b"\xa1x"))
     assert caught.value.code == "malformed"
+
+
+def test_a_frame_nested_too_deeply_ends_its_own_connection_only() -> None:
+    """At the door it is an error; between front and core it is left out, and what follows is read."""
+    deep = msgspec.Raw(b"\x91" * 100_000 + b"\xc0")
+    data = pack(1, "propose", deep) + pack(2, "ping", None)
+    with pytest.raises(FrameError, match="not \\[id, op, body\\]"):
+        Splitter().feed(data)
+    assert [frame[0] for frame in Splitter(forgiving=True).feed(data)] == [2]
+    with pytest.raises(StreamError, match="not understood"):
+        decode_as(list[int], deep)
