@@ -37,19 +37,29 @@ SHARE_GOAL = 0.75
 ROUNDS = 5
 
 
-def start(board: str, size: str, batch: int, device: str, seed: int = 1) -> tuple[Selfplay, NetEvaluator]:
-    """Return a run that is under way, so that its games are at different plies."""
+WHOLE_GAMES = 12  # that each process plays to their ends, for what a game takes
+
+
+def new_run(
+    board: str, size: str, batch: int, device: str, seed: int = 1, games: int = 1 << 20
+) -> tuple[Selfplay, NetEvaluator]:
+    """Return a run that has not begun."""
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     torch.manual_seed(1)
     where = geometry(board, 2)
     evaluator = NetEvaluator(Net(where, *parse_size(size)), where, device)
     spec = SelfplaySpec(
-        board=board, players=2, player=PlayerConfig("gumbel", 32), player_key="benchmark", games=1 << 20, seed=seed,
+        board=board, players=2, player=PlayerConfig("gumbel", 32), player_key="benchmark", games=games, seed=seed,
         batch_games=batch,
     )  # fmt: skip
-    run = Selfplay(spec, Path(tempfile.gettempdir()), evaluator)
-    for _ in range(60):
+    return Selfplay(spec, Path(tempfile.gettempdir()), evaluator), evaluator
+
+
+def start(board: str, size: str, batch: int, device: str, seed: int = 1) -> tuple[Selfplay, NetEvaluator]:
+    """Return a run that is under way, so that its games are at different plies."""
+    run, evaluator = new_run(board, size, batch, device, seed)
+    for _ in range(40):
         run.step()
     return run, evaluator
 
@@ -69,15 +79,15 @@ def raw_rate(evaluator: NetEvaluator, batch: int, seconds: float) -> tuple[float
     return done / (time.perf_counter() - wall), done / (time.process_time() - cpu)
 
 
-def play_rate(run: Selfplay, seconds: float) -> tuple[float, float, float]:
-    """Positions a second that self-play evaluates, by the wall clock and by CPU time, and games a second."""
+def play_rate(run: Selfplay, seconds: float) -> tuple[float, float]:
+    """Positions a second that self-play evaluates, by the wall clock and by CPU time."""
     assert run.search is not None
-    before, games, wall, cpu = run.search.evaluations, run.done, time.perf_counter(), time.process_time()
+    before, wall, cpu = run.search.evaluations, time.perf_counter(), time.process_time()
     while time.perf_counter() - wall < seconds:
         run.step()
         run.finished.clear()
-    done, wall, cpu = run.search.evaluations - before, time.perf_counter() - wall, time.process_time() - cpu
-    return done / wall, done / cpu, (run.done - games) / wall
+    done = run.search.evaluations - before
+    return done / (time.perf_counter() - wall), done / (time.process_time() - cpu)
 
 
 def one_core(board: str, size: str, batch: int, seconds: float, device: str = "cpu") -> dict[str, float]:
@@ -88,33 +98,33 @@ def one_core(board: str, size: str, batch: int, seconds: float, device: str = "c
         (*raw_rate(evaluator, batch, seconds / ROUNDS / 2), *play_rate(run, seconds / ROUNDS / 2))
         for _ in range(ROUNDS)
     ]
-    raw, raw_cpu, play, play_cpu, _ = (statistics.median(column) for column in zip(*rows, strict=True))
+    raw, raw_cpu, play, play_cpu = (statistics.median(column) for column in zip(*rows, strict=True))
     return {
         "batch": batch, "net_s": raw, "selfplay_s": play, "share": play / raw, "share_of_cpu_time": play_cpu / raw_cpu,
     }  # fmt: skip
 
 
-def games_part(board: str, size: str, batch: int, seconds: float, seed: int) -> tuple[int, int, float]:
-    """Play for some seconds; returns games, plies and the seconds it took."""
+def games_part(board: str, size: str, batch: int, seconds: float, seed: int) -> tuple[float, int, int, int]:
+    """Play; returns evaluations a second, and the games, plies and evaluations of whole games."""
     run, _ = start(board, size, batch, "cpu", seed)
-    while run.done < 1:  # the first games end together: measure once they do not
-        run.step()
-    games, plies, begun = run.done, run.plies, time.perf_counter()
-    while time.perf_counter() - begun < seconds:
-        run.step()
-        run.finished.clear()
-    return run.done - games, run.plies - plies, time.perf_counter() - begun
+    rate = play_rate(run, seconds)[0]
+    whole, _ = new_run(board, size, WHOLE_GAMES, "cpu", seed, WHOLE_GAMES)
+    while whole.step():
+        pass
+    assert whole.search is not None
+    return rate, whole.done, whole.plies, whole.search.evaluations
 
 
 def games_an_hour(board: str, size: str, batch: int, seconds: float, processes: int) -> dict[str, float]:
-    """Games an hour of several processes, one thread each."""
+    """Games an hour of several processes, one thread each: evaluations a second over what whole games take."""
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         tasks = [pool.submit(games_part, board, size, batch, seconds, k) for k in range(processes)]
         parts = [task.result() for task in tasks]
-    games = sum(part[0] for part in parts)
+    games, plies, evaluations = (sum(part[k] for part in parts) for k in (1, 2, 3))
+    rate = sum(part[0] for part in parts)
     return {
-        "processes": processes, "games_an_hour": sum(3600 * part[0] / part[2] for part in parts),
-        "plies_a_game": sum(part[1] for part in parts) / max(1, games),
+        "processes": processes, "evaluations_s": rate, "evaluations_a_game": evaluations / games,
+        "plies_a_game": plies / games, "games_an_hour": 3600 * rate * games / evaluations,
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import math
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,8 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from benchmarks.workers import machine
+from benchmarks.machine import machine
 from config.loop import LoopSettings
+from engine.rating.fit import Fitted, fit
+from engine.rating.games import rated
 from tests.cluster.up.test_up import Up
 from workqueue.client import Client
 from workqueue.duties import gate, plan
@@ -47,17 +50,18 @@ SETTINGS = (
     "selfplay.simulations_full=16",
     "selfplay.simulations_fast=6",
     "train.size=16x2",
-    "train.steps=25",
+    "train.steps=15",
     "train.batch_size=128",
-    "train.window_games_min=100",
-    "train.games_new_min=100",
+    "train.window_games_min=80",
+    "train.games_new_min=80",
+    "train.window_exponent_milli=1000",
     "train.learning_rate_micro=1000",
     "gate.floor_games=8",
     "gate.simulations=8",
     "gate.bootstrap_random_milli=[0,0,0]",
     "gate.floor_random_milli=[200,0,0]",
     "gate.floor_heuristic_milli=[0,0,0]",
-    "gate.games_max=120",
+    "gate.games_max=160",
     "gate.elo0=-20",
     "gate.elo1=60",
     "ladder_games=12",
@@ -147,6 +151,7 @@ async def pages(client: Client, name: str, key: str = "", **args: object) -> Asy
 async def export(client: Client, folder: Path, seen: Seen) -> None:
     """Write the logs as JSON lines; the loop is halted before, so that they fit together."""
     folder.mkdir(parents=True, exist_ok=True)
+    down_s = round(seen.down_s, 1)
     logs: dict[str, list[Any]] = {
         "matches": [row async for row in pages(client, "matches")],
         "jobs": [row async for row in pages(client, "queue", "jobs")],
@@ -158,6 +163,8 @@ async def export(client: Client, folder: Path, seen: Seen) -> None:
         "workers": await client.query("workers"),
         "alerts": await client.query("alerts", silenced=True),
         "events": [msgspec.to_builtins(event) for event in seen.events],
+        "samples": seen.samples,
+        "run": [machine() | {"command": command(), "kills": seen.kills, "longest_s_without_an_answer": down_s}],
     }
     for name, rows in logs.items():
         (folder / f"{name}.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
@@ -213,23 +220,36 @@ def verify(folder: Path) -> dict[str, Any]:
         champion = step.sha256
     wrong += check_ratings(matches, read(folder, "elo")[0])
     wrong += check_jobs(events, jobs)
-    rating = recompute(matches).get(CONFIG, {})
-    table = [row(step, rating, settings) for step in promotions]
+    barred = [worker["id"] for worker in read(folder, "workers") if worker["quarantined"]]
+    wrong += [f"honest workers were put into quarantine: {', '.join(barred)}"] if barred else []
+    fitted = fit(rated(read(folder, "matches"), CONFIG)) if matches else None
+    table = [row(step, fitted, settings) for step in promotions] if fitted else []
     return {
         "promotions": len(promotions),
         "rollbacks": len(steps) - len(promotions),
+        "last_above_first_elo": risen(promotions, fitted, settings) if fitted else None,
         "table": table,
         "matches": len(matches),
         "jobs_completed": sum(event.name == "job.completed" for event in events),
         "events": len(events),
+        "alerts": dict(Counter(event.subject.partition("/")[0] for event in events if event.name == "alert.raised")),
         "wrong": wrong,
     }
 
 
-def row(step: AliasStep, rating: dict[str, Any], settings: LoopSettings) -> dict[str, Any]:
+def risen(promotions: list[AliasStep], fitted: Fitted, settings: LoopSettings) -> tuple[float, float] | None:
+    """Return how far the last champion is above the first, and the standard error of that, in Elo."""
+    keys = [plan.challenger(step.sha256, settings).key for step in promotions]
+    if len(keys) < 2:
+        return None
+    ahead, error = fitted.difference(keys[-1], keys[0])
+    return round(ahead, 1), round(error, 1)
+
+
+def row(step: AliasStep, fitted: Fitted, settings: LoopSettings) -> dict[str, Any]:
     """Return a promotion as a row of the table."""
     evidence = step.evidence
-    mine = rating.get(plan.challenger(step.sha256, settings).key)
+    mine = fitted.standing(plan.challenger(step.sha256, settings).key)
     points = (evidence.wins + evidence.draws / 2) / evidence.games if evidence.rule == "sprt" else None
     return {
         "model": step.sha256[:12],
@@ -240,8 +260,9 @@ def row(step: AliasStep, rating: dict[str, Any], settings: LoopSettings) -> dict
         "elo_won": round(400 * math.log10(points / (1 - points))) if points and points < 1 else None,
         "llr": evidence.llr_milli / 1000,
         "games": len(evidence.match_ids),
-        "rating": mine.elo_milli // 1000 if mine else 0,
-        "rated_games": mine.games if mine else 0,
+        "rating": round(mine.elo_milli / 1000),
+        "interval": [round(mine.low_milli / 1000), round(mine.high_milli / 1000)],
+        "rated_games": mine.games,
     }
 
 
@@ -280,13 +301,7 @@ def check_jobs(events: list[Event], jobs: list[dict[str, Any]]) -> list[str]:
 # ---- all of it
 
 
-def rises(found: dict[str, Any]) -> bool:
-    """Whether the last champion is rated above the first."""
-    rated = [row["rating"] for row in found["table"]]
-    return len(rated) >= 2 and rated[-1] > rated[0]
-
-
-async def soak(up: Running, minutes: float, every_s: float) -> Seen:
+async def soak(up: Running, minutes: float, every_s: float) -> None:
     """Let it run, then halt and wait until nothing runs any more."""
     seen = Seen()
     await asyncio.to_thread(up.until, "cluster", lambda: (s := up.rift("status")) and s["state"]["workers"] and s, 180)
@@ -298,9 +313,12 @@ async def soak(up: Running, minutes: float, every_s: float) -> Seen:
             await asyncio.sleep(min(30.0, max(0.0, deadline - time.monotonic())))
             if seen.samples:
                 print(progress(seen), flush=True)
+            for task in (*tasks, *killing):
+                if task.done():
+                    task.result()  # raises what ended it: a soak without kills or looks proves nothing
         for task in killing:
             task.cancel()
-        await asyncio.to_thread(up.until, "halt", lambda: up.rift("halt", "*"), 60)
+        await asyncio.to_thread(up.until, "halt", lambda: up.rift("loop", "halt", "*"), 60)
         await asyncio.to_thread(
             up.until, "end of what runs", lambda: (s := up.rift("status")) and not s["state"]["running"] and s, 120
         )
@@ -309,7 +327,6 @@ async def soak(up: Running, minutes: float, every_s: float) -> Seen:
             task.cancel()
         await asyncio.gather(*tasks, *killing, return_exceptions=True)
         await export(client, up.data.parent / "logs", seen)
-    return seen
 
 
 def progress(seen: Seen) -> str:
@@ -327,7 +344,7 @@ def show(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title=f"{found['promotions']} promotions, evidence computed again from the logs", box=None)
-    columns = ("model", "rule", "score", "elo_won", "llr", "games", "rating", "rated_games", "floors")
+    columns = ("model", "rule", "score", "elo_won", "llr", "games", "rating", "interval", "floors")
     for name in columns:
         table.add_column(name)
     for each in found["table"]:
@@ -346,18 +363,18 @@ def main() -> int:
     parser.add_argument("--check", type=Path, default=None, help="only verify the logs of an earlier run's folder")
     options = parser.parse_args()
     if options.check:
-        found = verify(options.check / "logs")
-        show(found)
-        print("\n".join(found["wrong"]) or "everything holds")
-        return bool(found["wrong"])
+        return report(options.check / "logs")
     with contextlib.ExitStack() as stack:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         up = Running(folder, voters=options.voters, workers=options.workers, settings=SETTINGS)
         stack.callback(stop, up)
-        seen = asyncio.run(soak(up, options.minutes, 0.0 if options.no_kills else options.every_s))
-        found = verify(folder / "logs")
-    return report(options, seen, found)
+        asyncio.run(soak(up, options.minutes, 0.0 if options.no_kills else options.every_s))
+        return report(folder / "logs")
+
+
+def command() -> str:
+    return " ".join(["python -m benchmarks.soak", *sys.argv[1:]])
 
 
 def stop(up: Running) -> None:
@@ -365,23 +382,16 @@ def stop(up: Running) -> None:
         up.stop()
 
 
-def report(options: argparse.Namespace, seen: Seen, found: dict[str, Any]) -> int:
-    """Print, write, and say whether everything holds."""
+def report(logs: Path) -> int:
+    """Verify, print, write, and say whether everything holds."""
+    found = verify(logs)
     if found["promotions"] < 2:
         found["wrong"].append(f"{found['promotions']} promotions, two are asked for")
-    if not rises(found):
+    elif found["last_above_first_elo"][0] <= 0:
         found["wrong"].append("the last champion is not rated above the first")
-    document = machine() | {
-        "command": f"python -m benchmarks.soak --minutes {options.minutes:g} --voters {options.voters} "
-        f"--workers {options.workers} --every-s {options.every_s:g}" + (" --no-kills" if options.no_kills else ""),
-        "settings": list(SETTINGS),
-        "kills": dict(seen.kills),
-        "longest_s_without_an_answer": round(seen.down_s, 1),
-        "terms": seen.samples[-1]["term"],
-        "games": seen.samples[-1]["games"],
-        "trainings": seen.samples[-1]["trainings"],
-        **found,
-    }
+    last = read(logs, "samples")[-1]
+    numbers = {name: last[name] for name in ("games", "trainings")} | {"terms": last["term"]}
+    document = read(logs, "run")[0] | {"settings": list(SETTINGS)} | numbers | found
     show(found)
     print(json.dumps({key: value for key, value in document.items() if key != "table"}, indent=2))
     path = Path("benchmarks/results/soak.json")

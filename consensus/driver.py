@@ -222,6 +222,10 @@ class Driver:
             ready=alive and self._is_ready(),
         )
 
+    def now_ms(self) -> int:
+        """Return the time that an entry made now would have."""
+        return self._stamp.now_ms()
+
     def metrics(self) -> dict[str, float]:
         """Return counters and gauges by name."""
         raft = self.raft

@@ -12,6 +12,7 @@ from consensus.clock import Clock
 VERSION = 1
 _HEAD = struct.Struct(">BBBqBI")  # array of 3 · version · int64 tag · now_ms · array32 tag · count
 HEAD_BYTES = _HEAD.size
+BEHIND_PACE = 0.5  # of time while the wall clock is behind the log
 SLACK_MS = 1000  # how far a stamp may run ahead of the time elapsed since the first one
 
 
@@ -34,12 +35,14 @@ class Stamp:
     """Times for entries: wall clock, never backwards, never ahead of the time since this voter's first stamp + 1 s.
 
     The first stamp is taken from the wall clock as it is: after an outage time must jump to now at once, or leases that
-    are granted meanwhile would end early while stamps catch up.
+    are granted meanwhile would end early while stamps catch up. Where the wall clock is behind the log, because another
+    voter's is ahead, time goes on at half its pace until the wall clock has caught up, so that leases end all the same.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last_ms = 0
+        self._last_at = clock.monotonic()
         self._base: tuple[int, float] | None = None
 
     @property
@@ -49,13 +52,21 @@ class Stamp:
 
     def seen(self, now_ms: int) -> None:
         """Take note of an entry's time, whoever stamped it."""
-        self._last_ms = max(self._last_ms, now_ms)
+        if now_ms > self._last_ms:
+            self._last_ms, self._last_at = now_ms, self._clock.monotonic()
+
+    def now_ms(self) -> int:
+        """Return the time that an entry made now would have."""
+        wall, at = self._clock.wall_ms(), self._clock.monotonic()
+        if self._base is None:
+            return max(wall, self._last_ms)
+        bound = self._base[0] + int((at - self._base[1]) * 1000) + SLACK_MS
+        return max(min(wall, bound), self._last_ms + int((at - self._last_at) * 1000 * BEHIND_PACE))
 
     def next_ms(self) -> int:
         """Return the time for the next entry."""
-        wall, at = self._clock.wall_ms(), self._clock.monotonic()
+        now = self.now_ms()
         if self._base is None:
-            self._base = (max(wall, self._last_ms), at)
-        bound = self._base[0] + int((at - self._base[1]) * 1000) + SLACK_MS
-        self.seen(min(wall, bound))
+            self._base = (now, self._clock.monotonic())
+        self.seen(now)
         return self._last_ms

@@ -99,6 +99,10 @@ class MemoryReplica:
         self.machine.restore(chunks)
         self._snapshots += 1
 
+    def now_ms(self) -> int:
+        """Return the time that an entry proposed now would have."""
+        return self._stamp.now_ms()
+
     def metrics(self) -> dict[str, float]:
         """Return counters and gauges by name."""
         return {

@@ -130,6 +130,10 @@ class Replica:
         """Return what this voter is now."""
         return self._running().role()
 
+    def now_ms(self) -> int:
+        """Return the time that an entry proposed now would have, which is not quite this machine's."""
+        return self._running().now_ms()
+
     def metrics(self) -> dict[str, float]:
         """Return counters and gauges by name."""
         links = {} if self._transport is None else self._transport.metrics()

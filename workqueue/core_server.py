@@ -348,7 +348,8 @@ class CoreServer:
         return (events[-1].seq if events else machine.last_seq, events)
 
     def _state(self) -> CoreState:
-        return core_state(self._log.role(), len(self._parked), self._machine.next_due_ms)
+        due = 0 < self._machine.next_due_ms <= self._log.now_ms()
+        return core_state(self._log.role(), len(self._parked), due=due)
 
     def _push_state(self) -> None:
         state = self._state()

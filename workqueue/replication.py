@@ -25,10 +25,10 @@ class CoreState(msgspec.Struct, frozen=True, omit_defaults=True):
     age_ms: int  # since the leader (on the leader: a majority) was last heard
     ready: bool = False
     parked: int = 0  # claims that wait for a job
-    next_due_ms: int = 0  # when time has something to do; 0 = never
+    due: bool = False  # time has something to do
 
 
-def core_state(role: Role, parked: int, next_due_ms: int) -> CoreState:
+def core_state(role: Role, parked: int, *, due: bool) -> CoreState:
     """Return the state that a replica's role is."""
     return CoreState(
         role.node_id,
@@ -40,7 +40,7 @@ def core_state(role: Role, parked: int, next_due_ms: int) -> CoreState:
         role.age_ms,
         role.ready,
         parked,
-        next_due_ms,
+        due,
     )
 
 
@@ -91,6 +91,10 @@ class Log(Protocol):
 
     def role(self) -> Role:
         """Return what this replica is now."""
+        ...
+
+    def now_ms(self) -> int:
+        """Return the time that an entry proposed now would have."""
         ...
 
     def metrics(self) -> dict[str, float]:

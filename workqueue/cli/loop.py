@@ -52,7 +52,7 @@ def _named(configs: list[str] | None) -> tuple[str, ...]:
 
 
 @app.command("halt")
-@halt_app.callback(invoke_without_command=True)
+@halt_app.command()
 def halt(scope: Scope = "*", reason: Reason = "halted by hand", as_json: AsJson = False) -> None:
     """Stop claims; running jobs go on."""
     from workqueue.machine.commands import Halt
@@ -62,7 +62,7 @@ def halt(scope: Scope = "*", reason: Reason = "halted by hand", as_json: AsJson 
 
 
 @app.command("resume")
-@resume_app.callback(invoke_without_command=True)
+@resume_app.command()
 def resume(scope: Scope = "*", reason: Reason = "", as_json: AsJson = False) -> None:
     """End a halt."""
     from workqueue.machine.commands import Resume

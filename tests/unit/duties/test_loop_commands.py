@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from tests.unit.workqueue.conftest import running_voter
 from workqueue.cli.alerts import app as alerts
-from workqueue.cli.loop import ALL
+from workqueue.cli.loop import ALL, halt_app, resume_app
 from workqueue.cli.loop import app as loop
 from workqueue.duties.bootstrap import DUTY as BOOTSTRAP
 from workqueue.duties.context import DutyContext
@@ -101,6 +101,15 @@ async def test_configs_are_started_and_stopped(context: DutyContext, run: Run) -
     await run(loop, "stop")
     assert (await context.query("loop"))["halts"][0]["scope"] == "*"
     await run(loop, "start")
+    assert (await context.query("loop"))["halts"] == []
+
+
+async def test_halt_and_resume_take_options_on_either_side(context: DutyContext, run: Run) -> None:
+    """`rift halt SCOPE --reason …` as people write it."""
+    await run(halt_app, "selfplay", "--reason", "too hot", "--json")
+    [found] = (await context.query("loop"))["halts"]
+    assert (found["scope"], found["reason"]) == ("selfplay", "too hot")
+    await run(resume_app, "selfplay", "--json")
     assert (await context.query("loop"))["halts"] == []
 
 

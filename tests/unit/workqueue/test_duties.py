@@ -97,7 +97,7 @@ async def test_time_passes_only_when_something_is_due(tmp_path: Path) -> None:
         [outcome] = await client.submit(Enqueue((JobSpec("later", "open", run_at_ms=now_ms + 1_000),)))
         assert outcome == Enqueued(("later",))
         assert (await client.query("job", job="later"))["state"] == "scheduled"
-        await _until(lambda: voter.context.core.state.next_due_ms > 0)
+        await _until(lambda: voter.context.core.state.due)
         await asyncio.sleep(1.0)
         await EXPIRE.run(DutyContext(voter.context, "expire", lambda: 1 << 60))
         assert (await client.query("job", job="later"))["state"] == "available"
