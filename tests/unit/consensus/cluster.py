@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from consensus import Replica, ReplicaSettings
+from consensus import NotLeader, Replica, ReplicaSettings, Unknown
 from consensus.certificates import make_certificates
 from consensus.ledger import Command, Ledger
 
@@ -45,7 +45,7 @@ def settings_of(folder: Path, size: int, *, tls: bool = True, **changes: object)
             ca=folder / "tls" / "ca.pem" if tls else None,
             cert=folder / "tls" / f"{n}.pem" if tls else None,
             key=folder / "tls" / f"{n}.key" if tls else None,
-            **changes,  # type: ignore[arg-type]
+            **{"election_ms": (600, 1200)} | changes,  # type: ignore[arg-type]  # longer: one loop turns all of them
         )
         for n, a in addresses.items()
     ]
@@ -72,3 +72,17 @@ async def leader_of(replicas: list[Replica]) -> Replica:
     """Wait for a leader that is ready."""
     await until(lambda: any(r.role().is_leader and r.role().ready for r in replicas))
     return next(r for r in replicas if r.role().is_leader)
+
+
+async def commit(replicas: list[Replica], commands: list[bytes], seconds: float = 20.0) -> Replica:
+    """Commit at whoever leads, under the same request ids again if the leadership moves; return the leader."""
+    end = time.monotonic() + seconds
+    while True:
+        leader = await leader_of(replicas)
+        try:
+            await leader.propose(commands)
+        except (NotLeader, Unknown):  # on a busy machine an election may come between
+            assert time.monotonic() < end, "no leader stayed long enough"
+            await asyncio.sleep(0.05)
+        else:
+            return leader

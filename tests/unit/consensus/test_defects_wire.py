@@ -17,7 +17,7 @@ from typing import Any
 
 import pysyncobj.tcp_connection as stock_connection
 import pytest
-from cluster import free_ports, leader_of, put, settings_of, until
+from cluster import commit, free_ports, leader_of, put, settings_of, until
 from pysyncobj import SyncObj, SyncObjConf
 from pysyncobj.serializer import Serializer
 from virtual import VirtualClock, World
@@ -269,5 +269,5 @@ async def test_defect_15_nothing_of_ours_reads_a_pickle(tmp_path: Path, monkeypa
         async with contextlib.AsyncExitStack() as stack:
             replicas = [await stack.enter_async_context(Replica(each, Ledger())) for each in settings]
             leader = await leader_of(replicas)
-            await leader.propose([put("k", client=leader.role().node_id, seq=leader.role().term)])
+            leader = await commit(replicas, [put("k", client=leader.role().node_id, seq=leader.role().term)])
             await leader.snapshot_now()

@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.histories import Op, Undecided, chain, linearizable, step, violations
@@ -104,6 +104,7 @@ def small(draw: st.DrawFn) -> list[Op]:
     return ops
 
 
+@settings(deadline=None)
 @given(small())
 def test_the_search_agrees_with_the_definition(ops: list[Op]) -> None:
     """On every small history the fast answer is the slow one."""

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus.errors import InvariantBroken, StorageCorrupt
@@ -141,6 +141,7 @@ def test_a_disk_that_refuses_a_sync_raises(folder: Path, monkeypatch: pytest.Mon
         journal.sync()
 
 
+@settings(deadline=None)  # it waits for the disk
 @given(st.lists(st.binary(max_size=50), max_size=30), st.data())
 def test_any_cut_leaves_a_prefix(
     tmp_path_factory: pytest.TempPathFactory, commands: list[bytes], data: st.DataObject

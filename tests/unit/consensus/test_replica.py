@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cluster import leader_of, put, running, settings_of, until
+from cluster import commit, leader_of, put, running, settings_of, until
 
 from consensus import MemoryReplica, NotLeader, Replica
 from consensus.ledger import Ledger
@@ -19,7 +19,7 @@ async def test_what_is_acknowledged_is_on_every_voter(tmp_path: Path, size: int)
     async with running(tmp_path, size) as replicas:
         leader = await leader_of(replicas)
         for k in range(20):
-            await leader.propose([put(f"k{k}", b"v", seq=2 * k + 1), put(f"j{k}", b"w", seq=2 * k + 2)])
+            leader = await commit(replicas, [put(f"k{k}", b"v", seq=2 * k + 1), put(f"j{k}", b"w", seq=2 * k + 2)])
         index = leader.role().applied_index
         await until(lambda: all(r.role().applied_index >= index for r in replicas))
         assert len({machine_of(r).digest() for r in replicas}) == 1
@@ -58,13 +58,13 @@ async def test_another_leader_goes_on_without_loss(tmp_path: Path) -> None:
             rest.push_async_callback(stack.aclose)
         first = await leader_of(replicas)
         for k in range(30):
-            await first.propose([put(f"k{k}", seq=k + 1)])
+            first = await commit(replicas, [put(f"k{k}", seq=k + 1)])
         await stacks[replicas.index(first)].aclose()
         others = [r for r in replicas if r is not first]
         second = await leader_of(others)
         assert second.role().term > first.role().term
         assert {f"k{k}" for k in range(30)} <= set(machine_of(second).values)
-        await second.propose([put("after", seq=31)])
+        await commit(others, [put("after", seq=31)])
 
 
 async def test_everything_survives_a_restart_of_all(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ async def test_everything_survives_a_restart_of_all(tmp_path: Path) -> None:
         async with contextlib.AsyncExitStack() as stack:
             replicas = [await stack.enter_async_context(Replica(each, Ledger())) for each in settings]
             leader = await leader_of(replicas)
-            await leader.propose([add("total", seq=1)])
-            await leader.propose([put(f"start{start}", seq=2 + start)])
+            leader = await commit(replicas, [add("total", seq=1)])
+            leader = await commit(replicas, [put(f"start{start}", seq=2 + start)])
             assert machine_of(leader).values["total"] == b"x"
             assert {f"start{k}" for k in range(start + 1)} <= set(machine_of(leader).values)
 
@@ -95,11 +95,11 @@ async def test_a_snapshot_replaces_the_log(tmp_path: Path) -> None:
         replicas = [await stack.enter_async_context(Replica(each, Ledger())) for each in settings[:2]]
         leader = await leader_of(replicas)
         for k in range(50):
-            await leader.propose([put(f"k{k}", seq=k + 1)])
+            leader = await commit(replicas, [put(f"k{k}", seq=k + 1)])
         for replica in replicas:
             await replica.snapshot_now()
         for k in range(50, 60):
-            await leader.propose([put(f"k{k}", seq=k + 1)])
+            leader = await commit(replicas, [put(f"k{k}", seq=k + 1)])
         late = await stack.enter_async_context(Replica(settings[2], Ledger()))
         await until(lambda: late.role().applied_index >= leader.role().applied_index, 20)
         assert machine_of(late).values == machine_of(leader).values
@@ -109,7 +109,7 @@ async def test_leadership_can_be_handed_over(tmp_path: Path) -> None:
     """The chosen voter leads next."""
     async with running(tmp_path, 3) as replicas:
         leader = await leader_of(replicas)
-        await leader.propose([put("k")])
+        leader = await commit(replicas, [put("k")])
         target = next(r for r in replicas if r is not leader)
         await leader.transfer_leadership(target.role().node_id)
         await until(lambda: target.role().is_leader)

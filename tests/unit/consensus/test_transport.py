@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from attack import Attack, framed, hello
 from cluster import leader_of, running, until
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual import VirtualClock
 from virtual_ours import Ours
@@ -285,6 +285,7 @@ def test_repeated_messages_change_nothing(tmp_path: Path, clock: VirtualClock) -
     assert world.until(lambda: all(world.values(n) == list(range(60)) for n in world.names), 20)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_an_error(data: bytes) -> None:
     """The decoder raises nothing else."""
