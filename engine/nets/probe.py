@@ -12,9 +12,10 @@ from engine.nets.evaluator import Evaluator, NetEvaluator
 from engine.nets.net import Net
 from engine.nets.store import ModelError, load
 from engine.players.player import legal_of
-from engine.rules.batch import GameBatch
+from engine.rules import layout as lay
 from engine.rules.cells import Words
 from engine.rules.geometry import Geometry
+from engine.rules.kernels import apply, new_game
 
 POSITIONS, PLIES, SEED = 64, 40, 11
 BATCH = 256
@@ -30,9 +31,17 @@ class Probed(msgspec.Struct, frozen=True):
 
 def known_positions(where: Geometry, games: int = POSITIONS) -> tuple[Words, Words]:
     """Return positions that are the same on every machine, and the rows of those that are not over."""
-    batch = GameBatch(where, games)
-    batch.random_playouts(SEED, PLIES)
-    return batch.data, np.flatnonzero(~batch.over).astype(np.int32)
+    g, rng = where.tables, np.random.default_rng(SEED)
+    data = np.zeros((games, g.state_words), np.int32)
+    for state in data:
+        new_game(state, g)
+    for _ in range(PLIES):
+        rows = np.flatnonzero(data[:, lay.PHASE] != lay.OVER).astype(np.int32)
+        codes, counts = legal_of(data, rows, where)
+        draws = (rng.random(len(rows)) * counts).astype(np.int32)
+        for k, row in enumerate(rows):
+            apply(data[row], g, int(codes[k, draws[k]]))
+    return data, np.flatnonzero(data[:, lay.PHASE] != lay.OVER).astype(np.int32)
 
 
 def verify(path: Path, device: str = "cpu") -> Probed:

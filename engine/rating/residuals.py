@@ -2,8 +2,8 @@
 
 A worker's games are held against strengths fitted without them (Rao's score test): under honest play the score has
 mean 0 and the variance of its games plus that of the strengths. Two statistics are looked at: the whole score
-(chi-square) and its largest part, which finds a single favoured player sooner. Small p-values are confirmed by
-simulating the worker's games, because near-certain games make the normal approximation too sharp. Several tests are
+(chi-square) and its largest part, which finds a single favoured player sooner. P-values that would flag are confirmed
+by simulating the worker's games, because near-certain games make the normal approximation too sharp. Several tests are
 read together by Holm's rule (1979).
 """
 
@@ -25,7 +25,6 @@ Flags = NDArray[np.bool_]
 LEVEL = 0.01  # of all tests of a kind together
 GAMES_MIN = 20
 SIMULATIONS, BLOCKS = 20_000, 200  # strengths are drawn anew for every block
-CONFIRM_BELOW = 0.01
 
 
 class WorkerResidual(msgspec.Struct, frozen=True):
@@ -103,7 +102,8 @@ def contamination(games: Sequence[RatedGame], *, level: float = LEVEL) -> tuple[
     trusted, aside = list(games), list[WorkerResidual]()
     while True:
         counted = Counter(game.worker for game in trusted if game.worker)
-        rows = [_worker(worker, trusted) for worker, n in sorted(counted.items()) if GAMES_MIN <= n < len(trusted)]
+        due = [worker for worker, n in sorted(counted.items()) if GAMES_MIN <= n < len(trusted)]
+        rows = [_worker(worker, trusted, level / len(due)) for worker in due]
         rows.sort(key=lambda each: (each.p, -abs(each.z)))
         if not rows or rows[0].p > level / len(rows):
             return tuple(sorted(aside, key=lambda each: each.p)) + tuple(rows)
@@ -112,7 +112,7 @@ def contamination(games: Sequence[RatedGame], *, level: float = LEVEL) -> tuple[
         trusted = [game for game in trusted if game.worker != worst.worker]
 
 
-def _worker(worker: str, games: Sequence[RatedGame]) -> WorkerResidual:
+def _worker(worker: str, games: Sequence[RatedGame], confirm_below: float) -> WorkerResidual:
     own = [game for game in games if game.worker == worker]
     others = fit([game for game in games if game.worker != worker])
     known = set(others.players)
@@ -130,7 +130,7 @@ def _worker(worker: str, games: Sequence[RatedGame]) -> WorkerResidual:
     names = [player for player, each in zip(others.players, free, strict=True) if each]
     worst = int(np.argmax(np.abs(z))) if len(z) else 0
     tails = (chi_square_tail(statistic, degrees), len(z) * math.erfc(float(np.abs(z).max(initial=0.0)) / math.sqrt(2)))
-    if min(tails) < CONFIRM_BELOW:
+    if 2 * min(tails) <= confirm_below:
         tails = _simulated(choices, others, free, inverse, error, statistic, float(np.abs(z).max()))
     p = min(1.0, 2 * min(tails))
     return WorkerResidual(

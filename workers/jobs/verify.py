@@ -30,7 +30,7 @@ def run(context: Context, payload: VerifyPayload) -> VerifyResult:
     path = context.fetch(given[0])
     if payload.shard:
         return _shard(path)
-    return _record(context, path) if payload.record else _model(path)
+    return _record(context, path) if payload.record else _model(context, path)
 
 
 def _shard(path: Path) -> VerifyResult:
@@ -42,6 +42,8 @@ def _shard(path: Path) -> VerifyResult:
         return VerifyResult(ok=False, detail=str(error)[:DETAIL_MAX])
     plies = tuple(int(count) for count in shard.plies)
     outcomes = tuple(tuple(int(rank) for rank in ranks) for ranks in shard.ranks)
+    if detail := str(engine.load("data").verify(path).detail):  # targets that are no policies over legal moves
+        return VerifyResult(ok=False, detail=detail[:DETAIL_MAX], outcomes=outcomes, plies=plies)
     return VerifyResult(ok=True, games=len(plies), outcomes=outcomes, plies=plies)
 
 
@@ -60,9 +62,10 @@ def _record(context: Context, path: Path) -> VerifyResult:
     return VerifyResult(ok=True, games=len(plies), outcomes=tuple(outcomes), plies=tuple(plies))
 
 
-def _model(path: Path) -> VerifyResult:
-    probed = engine.load("nets.probe").verify(path)
-    return VerifyResult(ok=not probed.detail, games=probed.games, detail=probed.detail[:DETAIL_MAX])
+def _model(context: Context, path: Path) -> VerifyResult:
+    """Evaluate known positions: weights that load and answer with chances, alike on this device and the CPU."""
+    detail = str(engine.load("nets").verify(path, context.device).detail)
+    return VerifyResult(not detail, detail=detail[:DETAIL_MAX])
 
 
 KIND = Kind(VerifyPayload, VerifyResult, run)
