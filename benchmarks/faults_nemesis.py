@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from benchmarks.faults_lab import VOTERS, Lab
 
 SNAPSHOT_S = 20.0
+LEADER_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class Fault:
 
 
 async def _leader(lab: Lab) -> str:
-    while (leader := await lab.leader()) is None:
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(LEADER_S):
+        while (leader := await lab.leader()) is None:
+            await asyncio.sleep(0.02)
     return leader
 
 

@@ -4,6 +4,8 @@ Games of the heuristic, a first net, then generations of Gumbel self-play and tr
 the heuristic and its predecessor. Ends with 400 games (equal openings, every seating) against random and against the
 heuristic. `--minutes` scales the games and steps of the plan, which takes about 30 minutes on two quiet cores.
 
+`--ablation` compares 8, 16 and 32 simulations and a playout cap over one generation instead, at equal evaluations.
+
 Writes `benchmarks/results/learning-<config>.json` and `.png`; weights and shards stay in `--folder`, and a run that was
 interrupted goes on from its last generation when it is called again with that folder.
 """
@@ -139,7 +141,8 @@ def elo(results: Sequence[tuple[str, str, float, int]], players: int, anchor: st
 # ---- work of a process
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
+    """Leave the other cores to the other processes."""
     torch.set_num_threads(1)
     numba.set_num_threads(1)
 
@@ -295,7 +298,7 @@ class Run:
 
 def run(plan: Plan, folder: Path) -> dict[str, Any]:
     """Carry out a plan; returns what was found."""
-    with ProcessPoolExecutor(plan.threads, get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(plan.threads, get_context("spawn"), initializer=one_thread) as pool:
         learning = Run(plan, folder, pool)
         weights = learning.restore()
         for number in range(len(learning.generations), plan.generations + 1):
@@ -312,6 +315,7 @@ def run(plan: Plan, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Read the arguments, learn, write."""
+    from benchmarks.learning_ablation import ablate, write
     from benchmarks.learning_picture import draw
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -321,6 +325,7 @@ def main() -> None:
     parser.add_argument("--generations", type=int, default=Plan.generations)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=None, help="where weights and shards go")
+    parser.add_argument("--ablation", action="store_true", help="compare searches over one generation instead")
     arguments = parser.parse_args()
     board, players = arguments.config.rsplit("-", 1)
     plan = Plan(
@@ -332,6 +337,9 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     print(f"weights and shards: {folder}", flush=True)
     begun = machine()
+    if arguments.ablation:
+        write(begun | ablate(plan, folder), RESULTS / f"learning-ablation-{plan.config}.json")
+        return
     found = begun | run(plan, folder) | {"load_at_end": os.getloadavg()}
     del found["weights"]
     path = RESULTS / f"learning-{plan.config}.json"

@@ -179,9 +179,9 @@ async def failover(folder: Path, trials: int) -> dict[str, Any]:
     """kill -9 of the leader under load of 500 enqueues/s: gap until the next acknowledgement; jobs lost and doubled."""
     gaps, lost, doubled, acked = [], 0, 0, 0
     async with cluster(folder / "failover", 5, 23900) as voters:
-        await register(voters, *(f"f{n}" for n in range(4)))
         for trial in range(trials):
             leader = await voters.wait_ready()
+            await register(voters, *(f"t{trial}-f{n}" for n in range(4)))  # those of the last trial beat no more
             result = await _trial(voters, leader, trial)
             gaps.append(result["gap_s"])
             acked += result["acked"]
@@ -202,7 +202,7 @@ async def _trial(voters: Cluster, leader: str, trial: int) -> dict[str, Any]:
         producers = [
             asyncio.create_task(_produce(client, f"t{trial}-{n}", acks, stop)) for n, client in enumerate(clients)
         ]
-        workers = [asyncio.create_task(_work(clients[n], f"f{n}", completed, acks, stop)) for n in range(4)]
+        workers = [asyncio.create_task(_work(clients[n], f"t{trial}-f{n}", completed, acks, stop)) for n in range(4)]
         await asyncio.sleep(1.5)
         killed = time.perf_counter()
         await voters.kill(leader)
@@ -241,11 +241,13 @@ async def _produce(client: Any, prefix: str, acks: dict[str, float], stop: async
 
 
 async def _work(client: Any, worker: str, completed: list[str], acks: dict[str, float], stop: asyncio.Event) -> None:
-    from tests.cluster.service.test_voters import complete_one
+    from tests.cluster.service.test_voters import beat, complete_one
 
+    beats = asyncio.create_task(beat(client, worker))
     while not stop.is_set() or not acks.keys() <= set(completed):
         with contextlib.suppress(ClientError):
             completed.extend(await complete_one(client, worker, 300, limit=50))
+    beats.cancel()
 
 
 SCENARIOS: dict[str, Callable[[Cluster, float], Awaitable[dict[str, Any]]]] = {

@@ -237,7 +237,9 @@ class Journal:
         for first in firsts:
             self._load_segment(first, found, last=first == firsts[-1])
         kept = [(e, o) for e, o in found if e[1] >= base_index]
-        if found and (not kept or (kept[0][0][1] == base_index and kept[0][0][2] != base_term)):
+        elsewhere = not found and firsts and firsts != [base_index + 1]  # entries would go into a file of other ones
+        stale = found and (not kept or (kept[0][0][1] == base_index and kept[0][0][2] != base_term))
+        if elsewhere or stale:
             self.reset(base_index, base_term)  # a crash came between installing a snapshot and dropping the old log
             return
         if kept and kept[0][0][1] == base_index:

@@ -41,4 +41,4 @@ class Pace:
         return self._high * self.stretch(now)
 
     def _decayed(self, now: float) -> float:
-        return self._worst * math.exp2((self._at - now) / HALF_LIFE_S)
+        return self._worst * math.exp2(min(0.0, self._at - now) / HALF_LIFE_S)

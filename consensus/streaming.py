@@ -1,8 +1,8 @@
 """When snapshots are taken, and how they reach a voter that lags behind the leader's log.
 
-Sending is a window over the bytes of a file, acknowledged by offset and begun again from the last acknowledged byte
-when nothing moves, so that lost, repeated and reordered pieces do no harm. A received snapshot replaces the state
-only when it is complete, synced and verified, and never by an older one (defects 3, 9, 19, 24, 26).
+Sending is a window over the bytes of a file, acknowledged by offset and begun again from the byte that the follower
+named last when nothing moves, so that lost, repeated and reordered pieces do no harm. A received snapshot replaces the
+state only when it is complete, synced and verified, and never by an older one (defects 3, 9, 19, 24, 26).
 """
 
 from collections.abc import Callable
@@ -51,6 +51,7 @@ class _Outgoing:
         self.total = file.size()
         self.acked = 0
         self.sent = 0
+        self.heard = 0  # what the follower said last; less than acked if that was said by an earlier life of it
         self.moved_at = now
 
 
@@ -170,7 +171,8 @@ class SnapshotFlow:
         if stream is None:
             return False
         if now - stream.moved_at > RESEND_S:
-            stream.sent, stream.moved_at = stream.acked, now
+            stream.sent = stream.acked = stream.heard
+            stream.moved_at = now
         fed = False
         while stream.sent < stream.total and stream.sent - stream.acked < WINDOW_BYTES:
             data = stream.file.read(stream.sent, CHUNK_BYTES)
@@ -187,6 +189,7 @@ class SnapshotFlow:
         stream = self._outgoing.get(node_id)
         if stream is None or stream.head.index != message.index:
             return
+        stream.heard = message.offset
         if message.offset >= stream.total:
             self.forget(node_id)
             self._raft.follower_has(node_id, message.index)

@@ -28,12 +28,6 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads of the net.")]
 console = Console()
 
 
-def _threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
-
-
 @app.command()
 def selfplay(
     out: Annotated[Path, typer.Argument(help="Folder for the shards.")],
@@ -49,8 +43,9 @@ def selfplay(
     from engine.nets.store import digest
     from engine.players.player import PlayerConfig
     from engine.selfplay import SelfplaySpec, play
+    from engine.threads import use
 
-    _threads(threads)
+    use(threads)
     out.mkdir(parents=True, exist_ok=True)
     player = PlayerConfig("gumbel", simulations) if weights else PlayerConfig("heuristic")
     key = f"{digest(weights.read_bytes())}:gumbel:s{simulations}" if weights else "none:heuristic:-"
@@ -74,10 +69,11 @@ def train(
 ) -> None:
     """Train a net on shards."""
     from engine.data.shards import load_shard
+    from engine.threads import use
     from engine.training.train import TrainSpec
     from engine.training.train import train as run
 
-    _threads(threads)
+    use(threads)
     files = [path for each in shards for path in (sorted(each.glob("*.npz")) if each.is_dir() else [each])]
     if not files:
         raise typer.BadParameter("there is no shard; make some with `rift engine selfplay`")
@@ -110,9 +106,10 @@ def match(
     from engine.players.names import parse
     from engine.players.player import make
     from engine.rules.geometry import geometry
+    from engine.threads import use
     from engine.tournament.play import MatchSpec, play, points
 
-    _threads(threads)
+    use(threads)
     try:
         where = geometry(board, players)
         named = [parse(text, model) for text in (first, second)]

@@ -37,6 +37,7 @@ class Mirror:
         self._query = urlencode({"kind": kind, "copy": "1"})
         self._sending = False
         self.stored = False
+        self.failed = False
 
     def begin(self, size: int, start: int) -> None:
         """Connect; go on only from where the other voter stands."""
@@ -79,4 +80,5 @@ class Mirror:
         try:
             yield
         except (OSError, http.client.HTTPException, ValueError):
+            self.failed = True
             self.close()

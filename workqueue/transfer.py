@@ -124,7 +124,7 @@ async def upload(
                 break
             except (aiohttp.ClientError, OSError, _Transient) as error:
                 tried.append(f"{server} ({_text(error)})")
-                if isinstance(error, aiohttp.ClientConnectorError):
+                if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
                     break
             await _pause(attempt)
     if refused:

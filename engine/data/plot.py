@@ -26,7 +26,8 @@ def draw_stats(
     figure = Figure(figsize=(12, 6.5), layout="constrained")
     (lengths, wins, entropy), (chances, ends, nodes) = figure.subplots(2, 3)
     figure.suptitle(f"{stats.config}: {stats.games} games, {stats.positions} positions, {stats.shards} shards")
-    lengths.hist([game.plies for game in games], bins=40, color=BLUE)
+    bins = max(8, min(40, len(games) // 10))
+    lengths.hist([game.plies for game in games], bins=bins, color=BLUE)
     lengths.axvline(stats.plies_median, color=GREY, linestyle="--", linewidth=1)
     lengths.set(title="plies of a game (dashed: median)", xlabel="plies", ylabel="games")
     shares = [each / max(1, stats.games) for each in stats.wins]
@@ -34,7 +35,7 @@ def draw_stats(
     wins.bar(range(1, len(shares) + 1), shares, yerr=errors, color=BLUE, capsize=4)
     wins.axhline(1 / len(shares), color=GREY, linestyle="--", linewidth=1)
     wins.set(title="first places by seat, 95 %", xlabel="seat", xticks=range(1, len(shares) + 1))
-    entropy.hist([game.entropy for game in games if game.targets], bins=40, color=BLUE)
+    entropy.hist([game.entropy for game in games if game.targets], bins=bins, color=BLUE)
     entropy.set(title="policy entropy of a game", xlabel="nats, mean of its targets", ylabel="games")
     _calibration(chances, calibration)
     _bars(ends, "how games end", stats.reasons)

@@ -19,6 +19,7 @@ errors = Console(stderr=True)
 Board = Annotated[str, typer.Option(help="square8, square19, hex8 or hexagonal.")]
 Seats = Annotated[int, typer.Option("--players", min=2, max=4, help="Players of a game.")]
 Model = Annotated[Path | None, typer.Option(help="A model.safetensors, for levels that play with a net.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of the net.")]
 PERSON = "person"
 
 
@@ -39,6 +40,7 @@ def play(
     model: Model = None,
     seed: Annotated[int, typer.Option(help="Equal seeds and moves give equal games.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Write the game here; `rift engine show` shows it.")] = None,
+    threads: Threads = 1,
 ) -> None:
     """Play in the terminal: yourself against a level, or players of the engine against each other."""
     from engine.nets.store import ModelError
@@ -48,7 +50,9 @@ def play(
     from engine.rules.errors import RulesError
     from engine.rules.game import Game
     from engine.rules.text import position_text
+    from engine.threads import use
 
+    use(threads)
     named = seats or [PERSON]
     if len(named) > players:
         fail(f"{len(named)} are named for {players} seats")
@@ -101,6 +105,7 @@ def analyze(
     simulations: Annotated[int, typer.Option(min=1, help="Positions to look at.")] = 400,
     lines: Annotated[int, typer.Option(min=1, max=30, help="Lines to show.")] = 5,
     svg: Annotated[Path | None, typer.Option(help="Write a picture with the lines as arrows here.")] = None,
+    threads: Threads = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show the best lines of a position and how likely each player is to win."""
@@ -111,7 +116,9 @@ def analyze(
     from engine.players.estimate import RolloutEvaluator
     from engine.rules.errors import RulesError
     from engine.rules.text import position_text
+    from engine.threads import use
 
+    use(threads)
     try:
         game = read_position(position, ply, board, players)
         where = game.geometry

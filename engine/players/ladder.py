@@ -11,8 +11,8 @@ RANDOM, HEURISTIC = PlayerConfig("random"), PlayerConfig("heuristic")
 TWO, THREE = PlayerConfig("alphabeta", depth=2), PlayerConfig("alphabeta", depth=3)
 LEVELS: dict[int, PlayerConfig] = {
     1: RANDOM,
-    2: PlayerConfig("mixed", mix=((0.6, RANDOM), (0.4, HEURISTIC))),
-    3: PlayerConfig("mixed", mix=((0.2, RANDOM), (0.8, HEURISTIC))),
+    2: PlayerConfig("mixed", mix=((0.7, RANDOM), (0.3, HEURISTIC))),
+    3: PlayerConfig("mixed", mix=((0.4, RANDOM), (0.6, HEURISTIC))),
     4: HEURISTIC,
     5: TWO,
     6: PlayerConfig("mixed", mix=((0.5, TWO), (0.5, THREE))),

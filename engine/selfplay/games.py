@@ -16,7 +16,7 @@ from engine.rules.cells import Words
 from engine.rules.compiled import kernel
 from engine.rules.geometry import Tables
 from engine.rules.kernels import apply, legal
-from engine.selfplay.spec import MIXED, SelfplaySpec, ShardInfo
+from engine.selfplay.spec import SelfplaySpec, ShardInfo
 
 FORCED_MAX = 256  # forced moves that one call plays; more are played by the next call
 
@@ -79,8 +79,9 @@ def engines_of(spec: SelfplaySpec, rng: np.random.Generator) -> tuple[str, ...]:
     """Return who sits in each seat; a mixed game has a searching seat at least, or it would teach nothing."""
     if spec.player.kind != "mixed":
         return (spec.player.kind,) * spec.players
-    names, shares = [name for name, _ in MIXED], [share for _, share in MIXED]
-    seats = [names[int(k)] for k in rng.choice(len(names), spec.players, p=shares)]
+    shares = np.array([share for share, _ in spec.seats()])
+    names = [name for _, name in spec.seats()]
+    seats = [names[int(k)] for k in rng.choice(len(names), spec.players, p=shares / shares.sum())]
     if "gumbel" not in seats:
         seats[int(rng.integers(0, spec.players))] = "gumbel"
     return tuple(seats)

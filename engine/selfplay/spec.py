@@ -12,8 +12,8 @@ from engine.players.player import PlayerConfig
 TEMPERATURES = ("constant", "step", "linear", "cosine", "entropy", "curriculum")
 ENGINES = ("heuristic", "gumbel", "mcts", "policy", "mixed")
 WITH_NET = ("gumbel", "mcts", "policy", "mixed")
-# Who sits in a seat of a mixed game; only the searched moves become targets.
-MIXED: Final = (("gumbel", 0.6), ("policy", 0.2), ("heuristic", 0.2))
+# Who sits in a seat of a mixed game where the player names no mix; only the searched moves become targets.
+MIXED: Final = ((0.6, "gumbel"), (0.2, "policy"), (0.2, "heuristic"))
 
 
 class SelfplaySpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,10 +47,18 @@ class SelfplaySpec(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"temperature schedule {self.temperature!r}: choose one of {', '.join(TEMPERATURES)}")
         if self.player.kind not in ENGINES:
             raise ValueError(f"self-play is made by {', '.join(ENGINES)}, not {self.player.kind!r}")
+        if any(name not in ("gumbel", "policy", "heuristic") or share <= 0 for share, name in self.seats()):
+            raise ValueError("a seat of mixed self-play is gumbel, policy or heuristic, each with a share above 0")
         if not (0 <= self.resign_below < 0.5 and 0 <= self.control_share <= 1 and self.resign_run >= 1):
             raise ValueError("resign_below lies in 0 to 0.5, control_share in 0 to 1, resign_run is 1 or more")
         if self.resign_below and not self.control_share:
             raise ValueError("resignation needs control games: give control_share more than 0")
+
+    def seats(self) -> tuple[tuple[float, str], ...]:
+        """Return who may sit in a seat, and how often."""
+        if self.player.kind != "mixed":
+            return ()
+        return tuple((share, part.kind) for share, part in self.player.mix) or MIXED
 
 
 class ShardInfo(msgspec.Struct, frozen=True):

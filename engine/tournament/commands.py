@@ -37,18 +37,17 @@ def tournament(
     records: Annotated[Path | None, typer.Option(help="Write the game files into this folder.")] = None,
 ) -> None:
     """Play a tournament: equal openings, every seating; show the crosstable and fitted ratings."""
-    import torch
-
     from engine.nets.store import ModelError
     from engine.players.names import parse
     from engine.players.player import make
     from engine.progress import bar, progress
     from engine.rules.geometry import geometry
+    from engine.threads import use
     from engine.tournament.crosstable import crosstable, draw_crosstable, text_table
     from engine.tournament.pairing import FORMATS
     from engine.tournament.play import MatchSpec, play
 
-    torch.set_num_threads(threads)
+    use(threads)
     if pairing not in FORMATS:
         fail(f"--pairing {pairing}: choose one of {', '.join(FORMATS)}")
     try:

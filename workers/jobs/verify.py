@@ -61,13 +61,8 @@ def _record(context: Context, path: Path) -> VerifyResult:
 
 
 def _model(path: Path) -> VerifyResult:
-    store = engine.load("nets.store")
-    try:
-        net, _ = store.load(path)
-    except store.ModelError as error:
-        return VerifyResult(ok=False, detail=str(error)[:DETAIL_MAX])
-    broken = [name for name, tensor in net.state_dict().items() if not bool(tensor.isfinite().all())]
-    return VerifyResult(not broken, detail=f"{broken[0]} holds values that are not finite" if broken else "")
+    probed = engine.load("nets.probe").verify(path)
+    return VerifyResult(ok=not probed.detail, games=probed.games, detail=probed.detail[:DETAIL_MAX])
 
 
 KIND = Kind(VerifyPayload, VerifyResult, run)

@@ -33,19 +33,36 @@ def checks(
         left_out = () if _namespaces() else ("--ignore", "tests/cluster/membership")
         steps.append((*pytest, "-m", "cluster", "tests/cluster", *left_out))
     steps.append((*pytest, "-n", str(processes)))
+    if cluster and _browser():
+        steps.append((*pytest, "-m", "browser", "tests/browser"))
     failed = [step for step in steps if _run(step)]
     for step in failed:
         typer.echo(f"rift test: failed: {' '.join(step)}", err=True)
     raise typer.Exit(1 if failed else 0)
 
 
-def _namespaces() -> bool:
-    """Whether tests may make network namespaces; as root on Debian their tools are installed when missing."""
-    missing = [tool for tool in ("ip", "nft") if shutil.which(tool) is None]
+def _browser() -> bool:
+    """Whether tests may drive a browser; as root on Debian Chromium is installed when it is missing."""
+    names = ("chromium", "google-chrome")
+    if os.environ.get("RIFT_CHROMIUM") or any(map(shutil.which, names)) or not _missing(("chromium",), ("chromium",)):
+        return True
+    typer.echo("rift test: tests/browser is left out: it needs Chromium (apt-get install chromium)", err=True)
+    return False
+
+
+def _missing(tools: tuple[str, ...], packages: tuple[str, ...]) -> list[str]:
+    """Return the tools that are not there, after trying to install them where that is possible."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         _run(("apt-get", "update", "-qq"))
-        _run(("apt-get", "install", "-y", "-qq", "iproute2", "nftables"))
-        missing = [tool for tool in ("ip", "nft") if shutil.which(tool) is None]
+        _run(("apt-get", "install", "-y", "-qq", *packages))
+        missing = [tool for tool in tools if shutil.which(tool) is None]
+    return missing
+
+
+def _namespaces() -> bool:
+    """Whether tests may make network namespaces; as root on Debian their tools are installed when missing."""
+    missing = _missing(("ip", "nft"), ("iproute2", "nftables"))
     if missing or os.geteuid() != 0:
         typer.echo("rift test: tests/cluster/membership is left out: it needs root, iproute2 and nftables", err=True)
         return False

@@ -39,7 +39,8 @@ def elo(
         wrong = _fitted(board, players, ties, log, plot, as_json=as_json)
         raise typer.Exit(REFUSED if check and wrong else 0)
     tables = ask("elo")
-    wanted = {name: rows for name, rows in tables.items() if name in _configs(tables, board, players)}
+    chosen = _configs(tables, board, players)
+    wanted = {name: rows for name, rows in tables.items() if name in chosen}
     if plot:
         _draw(wanted, plot)
     if as_json:

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from workqueue.errors import ClientError
-from workqueue.http.artifacts import preference
+from workqueue.http.copies import preference
 from workqueue.machine.commands import ArtifactRef, DropHolder, RegisterArtifact
 
 if TYPE_CHECKING:

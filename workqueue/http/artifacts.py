@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +19,7 @@ from aiohttp import web
 from workqueue.blocks import gather_blocks, pipe
 from workqueue.errors import ClientError, CorruptArtifact
 from workqueue.http.bandwidth import Bandwidth
+from workqueue.http.copies import Copies
 from workqueue.machine.commands import ArtifactRef, DropHolder, RegisterArtifact
 from workqueue.machine.outcomes import Refused
 from workqueue.mirror import OFFSET
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from workqueue.blocks import Throttle
     from workqueue.machine.commands import AnyCommand
     from workqueue.machine.outcomes import AnyOutcome
-    from workqueue.mirror import Mirror
     from workqueue.store import ArtifactStore, Upload
     from workqueue.transfer import Holders
 
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
 STORE_HOLDER = "store"
 KINDS = frozenset({"shard", "weights", "checkpoint", "games", "log", "export", "curves", "other"})
-MIRROR_BYTES_MIN = 4 << 20  # of an upload that is copied while it arrives; a smaller one is copied after
 _RANGE = re.compile(r"bytes (?:(?P<start>\d+)-(?P<end>\d+)|\*)/(?P<size>\d+)")
 _READ_S = 30.0  # a connection that sends nothing for this long gives its upload up
 
@@ -84,6 +82,8 @@ class _Handlers:
         self._context = context
         self._store = context.store
         self._bandwidth = Bandwidth(context.settings.store)
+        self._wanted = 1 if context.store.shared else context.settings.store.replicas
+        self._copies = Copies(context, self._wanted - 1)
 
     def answer(self, role: str, handler: Handler) -> Handler:
         """Authenticate, check the name, and turn errors into problem documents."""
@@ -114,16 +114,15 @@ class _Handlers:
         if size > self._context.settings.limits.artifact_bytes_max:
             limit = self._context.settings.limits.artifact_bytes_max >> 20
             return _problem(413, f"larger than the {limit} MB that limits.artifact_bytes_max allows")
+        ref = ArtifactRef(sha256, size, request.query.get("kind", "other"))
         copied: list[str] = []
         if await self._store.size(sha256) is None and self._staged(sha256) is None:
             upload = await self._store.begin(sha256, size, start)
-            mirrors = await self._mirrors(request, sha256, size, start)
-            whole = await self._take(request, upload, list(mirrors.values()))
-            copied = [voter for voter, mirror in mirrors.items() if mirror.stored]
-            if not whole:
+            taken = await self._take(request, upload, ref)
+            if taken is None:
                 return _problem(409, "bytes are still missing; go on", {OFFSET: str(upload.offset)})
+            copied = taken
         await self._store.commit(sha256)
-        ref = ArtifactRef(sha256, size, request.query.get("kind", "other"))
         if request.query.get("copy"):
             return _json(201, Stored(sha256, size, (self._context.voter_id,), 1))
         return await self._register(ref, request.query.get("config", ""), copied)
@@ -204,38 +203,32 @@ class _Handlers:
         size = int(found["size"])
         return (int(found["start"]) if found["start"] else size), size
 
-    async def _mirrors(self, request: web.Request, sha256: str, size: int, start: int) -> dict[str, Mirror]:
-        """Ways to the voters that are to hold copies, for an upload that is large enough to be worth it."""
-        if request.query.get("copy") or self._store.shared or size - start < MIRROR_BYTES_MIN:
-            return {}
-        holders = self._context.holders
-        chosen = preference(sha256, list(holders.urls))[: self._context.settings.store.replicas - 1]
-        mirrors = {voter: holders.mirror(voter, sha256, request.query.get("kind", "other")) for voter in chosen}
-        await asyncio.gather(*(asyncio.to_thread(mirror.begin, size, start) for mirror in mirrors.values()))
-        return mirrors
-
-    async def _take(self, request: web.Request, upload: Upload, mirrors: Sequence[Mirror]) -> bool:
+    async def _take(self, request: web.Request, upload: Upload, ref: ArtifactRef) -> list[str] | None:
+        """Return the voters that got a copy meanwhile, None when bytes are still to come."""
         throttles = self._bandwidth.throttles(request)
+        copies = None if request.query.get("copy") else self._copies
+        mirrors = await copies.mirrors(ref, upload.offset) if copies else None
         try:
             async with contextlib.aclosing(gather_blocks(request.content, _READ_S)) as blocks:
-                sends = [mirror.send for mirror in mirrors]
-                await pipe(blocks, [upload.write, upload.sync_ahead, *sends], throttles)
-            copying = [asyncio.ensure_future(asyncio.to_thread(mirror.finish)) for mirror in mirrors]
-            whole = await asyncio.to_thread(upload.finish)
-            await asyncio.gather(*copying)
+                sinks = [upload.write, upload.sync_ahead, *(mirrors.sinks if mirrors else ())]
+                await pipe(blocks, sinks, throttles)
+            if upload.missing_bytes:
+                return None
+            await _all(asyncio.to_thread(upload.finish), *([mirrors.finish()] if mirrors else ()))
         except (OSError, TimeoutError):  # the client hung up or stalled: it may go on from here
-            return False
+            return None
         finally:
             upload.close()
-            for mirror in mirrors:
-                mirror.close()
-        return whole
+            if mirrors:
+                mirrors.close()
+        return mirrors.stored if mirrors else []
 
     async def _register(self, ref: ArtifactRef, config: str, copied: Sequence[str]) -> web.Response:
         holders = [self._me, *copied]
-        wanted = 1 if self._store.shared else self._context.settings.store.replicas
-        if not self._store.shared:
-            holders += await self._copy(ref, wanted - len(holders), holders)
+        wanted = self._wanted
+        path = self._store.local(ref.sha256)
+        if path:
+            holders += await self._copies.make(path, ref, holders)
         [outcome] = await self._context.propose(RegisterArtifact(ref, tuple(holders), config))
         if isinstance(outcome, Refused):
             return _problem(409 if outcome.retry_ms else 400, outcome.message)
@@ -243,19 +236,6 @@ class _Handlers:
             return _problem(503, f"only {len(holders)} of {wanted} voters could store it", {"Retry-After": "1"})
         stored = Stored(ref.sha256, ref.size_bytes, tuple(holders), wanted)
         return _json(201 if len(holders) >= wanted else 202, stored)
-
-    async def _copy(self, ref: ArtifactRef, count: int, holding: Sequence[str]) -> list[str]:
-        path = self._store.local(ref.sha256)
-        made: list[str] = []
-        others = [voter for voter in self._context.holders.urls if voter not in holding]
-        for voter in preference(ref.sha256, others):
-            if len(made) >= count or path is None:
-                break
-            with contextlib.suppress(ClientError, TimeoutError):
-                async with asyncio.timeout(60):
-                    await self._context.holders.push(voter, path, ref)
-                made.append(voter)
-        return made
 
     async def _relay(self, request: web.Request, sha256: str) -> web.StreamResponse:
         known = await self._context.query("artifact", sha256=sha256)
@@ -300,9 +280,11 @@ def least(replicas: int, voters: int) -> int:
     return min(replicas, voters // 2 + 1)
 
 
-def preference(sha256: str, voters: Sequence[str]) -> list[str]:
-    """Order voters by rendezvous hashing (Thaler and Ravishankar 1998): alike on every voter, even over artifacts."""
-    return sorted(voters, key=lambda voter: hashlib.sha256(f"{voter}/{sha256}".encode()).digest())
+async def _all(*works: Awaitable[object]) -> None:
+    """Wait for all, then raise what the first one raised."""
+    for found in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(found, BaseException):
+            raise found
 
 
 async def _pass_on(request: web.Request, got: Any) -> web.StreamResponse:

@@ -134,7 +134,12 @@ FAMILIES: Final = (
         "rift_disk_free_bytes", "gauge", "Free where this voter's data lies", _one("standing.disk_free_mb", 1 << 20)
     ),
     Family("rift_store_bytes", "gauge", "Artifacts on this voter's disk", _one("standing.store_used_mb", 1 << 20)),
-    Family("rift_certificate_days", "gauge", "Until this voter's certificate ends", _one("standing.certificate_days")),
+    Family(
+        "rift_certificate_expiry_seconds",
+        "gauge",
+        "Until this voter's certificate ends",
+        _one("standing.certificate_days", 86_400),
+    ),
     Family("rift_members", "gauge", "Members by role and state", _members, ("role", "state")),
     Family("rift_artifacts", "gauge", "Artifacts in the index", _one("state.artifacts")),
     Family("rift_artifact_bytes", "gauge", "Bytes of the artifacts in the index", _one("state.artifact_bytes")),

@@ -69,6 +69,8 @@ def _problem(ledger: Ledger, spec: JobSpec, uniques: set[str], seen: set[str]) -
     wrong = _invalid(spec)
     if wrong:
         return Refused(Code.INVALID, f"job {spec.id!r}: {wrong}")
+    if spec.id in ledger.dependents:
+        return Refused(Code.INVALID, f"job {spec.id!r} was archived and others still name it; choose another id")
     missing = [name for name in spec.depends_on if name not in ledger.jobs and name not in seen]
     if missing or spec.id in spec.depends_on:
         return Refused(Code.INVALID, f"job {spec.id!r} depends on {(missing or [spec.id])[0]!r}, which it cannot")
@@ -220,12 +222,16 @@ def unhold(ledger: Ledger, command: Unhold) -> Outcome:
     return Changed(tuple(job.spec.id for job in jobs))
 
 
+def _is_needed(ledger: Ledger, name: str) -> bool:
+    return any(ledger.jobs[each].state not in ENDED for each in ledger.dependents.get(name, ()))
+
+
 def archive(ledger: Ledger, command: Archive) -> Outcome:
     """Handle Archive: only ended jobs that no live job depends on."""
     gone = []
     for name in dict.fromkeys(command.jobs):
         job = ledger.jobs.get(name)
-        if job is not None and job.state in ENDED and not ledger.dependents.get(name):
+        if job is not None and job.state in ENDED and not _is_needed(ledger, name):
             ledger.forget(job)
             gone.append(name)
     return Changed(tuple(gone))

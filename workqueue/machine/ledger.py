@@ -40,7 +40,7 @@ class Ledger:
     def _clear(self) -> None:
         self.ready = Ready()
         self.due: list[tuple[int, int, str]] = []  # (moment, order, job or lock) that Tick must look at
-        self.dependents: dict[str, set[str]] = defaultdict(set)  # job -> scheduled and held jobs that name it
+        self.dependents: dict[str, set[str]] = defaultdict(set)  # job -> all jobs that name it
         self.conditional: set[str] = set()
         self.unique: dict[str, str] = {}
         self.running: dict[str, set[str]] = defaultdict(set)  # worker -> jobs
@@ -101,12 +101,21 @@ class Ledger:
     def insert(self, job: Job) -> None:
         """Take a new job in."""
         self.jobs[job.spec.id] = job
+        self._depend(job)
         self._enter(job)
+
+    def _depend(self, job: Job) -> None:
+        for name in job.spec.depends_on:
+            self.dependents[name].add(job.spec.id)
 
     def forget(self, job: Job) -> None:
         """Drop an ended job."""
         self._leave(job)
         del self.jobs[job.spec.id]
+        for name in set(job.spec.depends_on):
+            self.dependents[name].discard(job.spec.id)
+            if not self.dependents[name]:
+                del self.dependents[name]
 
     def _leave(self, job: Job) -> None:
         spec = job.spec
@@ -122,12 +131,8 @@ class Ledger:
                 if spec.group:
                     self.ready.group_running[spec.group] -= 1
                     self.claimable_version += 1
-            case JobState.SCHEDULED | JobState.HELD:
+            case JobState.SCHEDULED:
                 self.conditional.discard(spec.id)
-                for name in spec.depends_on:
-                    self.dependents[name].discard(spec.id)
-                    if not self.dependents[name]:
-                        del self.dependents[name]
             case _:
                 pass
         if job.state not in ENDED:
@@ -145,8 +150,10 @@ class Ledger:
                 if spec.group:
                     self.ready.group_running[spec.group] += 1
                 self.watch(job)
-            case JobState.SCHEDULED | JobState.HELD:
-                self._wait(job)
+            case JobState.SCHEDULED:
+                self.wake_at(max(job.due_ms, self.now_ms), job.order, spec.id)
+                if spec.conditions:
+                    self.conditional.add(spec.id)
             case JobState.RETRYABLE:
                 self.wake_at(job.due_ms, job.order, spec.id)
             case _:
@@ -164,15 +171,6 @@ class Ledger:
                 self.unique[spec.unique] = spec.id
             if spec.wait_ms_max and job.state in {JobState.AVAILABLE, JobState.SCHEDULED}:
                 self.wake_at(job.enqueued_ms + spec.wait_ms_max, job.order, spec.id)
-
-    def _wait(self, job: Job) -> None:
-        spec = job.spec
-        for name in spec.depends_on:
-            self.dependents[name].add(spec.id)
-        if job.state is JobState.SCHEDULED:
-            self.wake_at(max(job.due_ms, self.now_ms), job.order, spec.id)
-            if spec.conditions:
-                self.conditional.add(spec.id)
 
     def need(self, payload: Schema | Refused | None, change: int = 1) -> None:
         """Say that a live job needs the artifacts in its payload, or (change -1) that it needs them no more."""
@@ -210,6 +208,7 @@ class Ledger:
         self._clear()
         self.match_ids = {match.id: k for k, match in enumerate(self.matches)}
         for job in sorted(self.jobs.values(), key=lambda job: job.order):
+            self._depend(job)
             self._enter(job)
             if job.state not in ENDED:
                 self.need(read_payload(job.spec))

@@ -33,7 +33,7 @@ def look(ledger: Ledger) -> None:
     able = {name: w for name, w in sorted(state.workers.items()) if w.live and not w.drain and not w.quarantined}
     for name in sorted(state.reservations):
         key = only(ledger, name)
-        if key is None or name not in able or not _room(key, able[name], _whole(able[name])):
+        if key is None or name not in able or _stopped(ledger, key) or not _room(key, able[name], _whole(able[name])):
             del state.reservations[name]
             ledger.claimable_version += 1
     kept = {only(ledger, name) for name in state.reservations}

@@ -22,6 +22,7 @@ async def test_a_minute_of_faults_loses_and_violates_nothing() -> None:
     print(figures(outcome, (0, 0)))
     assert outcome.lost == []
     assert outcome.wrong == []
+    assert outcome.unserved == []
     assert sum(f.until - f.at for f in outcome.injected) >= 60
     assert {f.name for f in outcome.injected} == {n for n, f in FAULTS.items() if isolation() or not f.network}
     assert outcome.log.acknowledged > 1000

@@ -251,7 +251,7 @@ def test_models_live_from_import_to_rollback(live: Live, tmp_path: Path) -> None
     assert live.json("model", "export", first, str(copy)) == {"sha256": first, "path": str(copy)}
     assert hashlib.sha256(copy.read_bytes()).hexdigest() == first
     assert any(second in row["player"] for row in live.json("elo")[CONFIG])
-    assert CONFIG in live.run("elo", "--board", "hex8", "--players", "2", "--plot")
+    assert CONFIG in live.run("elo", "--board", "hex8", "--players", "2")
 
 
 def play(live: Live, model: str, rival: str, won: tuple[int, int]) -> None:

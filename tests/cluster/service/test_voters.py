@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 from pathlib import Path
@@ -118,9 +119,19 @@ async def _work(
 ) -> None:
     async with voters.client("worker") as client:
         await register(client, worker)
+        beats = asyncio.create_task(beat(client, worker))
         while not stop.is_set() or not set(acknowledged) <= set(completed):
             with contextlib.suppress(ClientError):
                 completed.extend(await complete_one(client, worker, 500))
+        beats.cancel()
+
+
+async def beat(client: Client, worker: str) -> None:
+    """Say that a worker is alive, as a new leader expects of all that are registered."""
+    for number in itertools.count(1):
+        with contextlib.suppress(ClientError):
+            await client.beat(worker, f"boot-{worker}", number, {})
+        await asyncio.sleep(0.5)
 
 
 async def test_all_voters_restart(tmp_path: Path) -> None:

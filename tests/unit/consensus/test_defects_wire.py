@@ -57,6 +57,9 @@ class _Heard:
     def receive(self, _node_id: str, message: m.Message) -> None:
         self.messages.append(message)
 
+    def settle(self) -> None:
+        """Nothing waits here."""
+
 
 @contextlib.asynccontextmanager
 async def linked_pair(tmp_path: Path, **tls: bool) -> Any:

@@ -191,3 +191,16 @@ def test_what_a_failed_sync_left_in_the_cache_is_written_again() -> None:
     assert entries(Journal(disk)) == [b"first", b"second"]
     disk.power_cut()
     assert entries(Journal(disk)) == [b"first", b"second"]
+
+
+def test_an_empty_segment_that_a_crash_left_takes_no_entries(folder: Path) -> None:
+    """The power fails while a log is dropped for a snapshot, and its empty file is still there afterwards."""
+    empty = journal_of(folder)
+    empty.set_vote(2, None)
+    empty.close()
+    snapshot = (140, 2)
+    journal = Journal(DiskStorage(folder), snapshot)
+    journal.append(b"after", 141, 2)
+    journal.sync()
+    journal.close()
+    assert entries(Journal(DiskStorage(folder), snapshot)) == [b"after"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -175,6 +176,25 @@ async def test_a_link_that_is_closing_takes_nothing(tmp_path: Path) -> None:
         assert wire._links["v1"].is_closing
         assert wire.send("v1", b"x") is False
         assert wire.backlog("v1") is None
+
+
+async def test_a_voter_out_of_files_accepts_again_later(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the process may open no more files, connections wait; they are taken when it may again."""
+    loop = asyncio.get_running_loop()
+    accept, failures = loop.sock_accept, []
+
+    async def exhausted(listening: socket.socket) -> Any:
+        connection, address = await accept(listening)
+        if len(failures) < 3:
+            failures.append(connection.close())
+            raise OSError(errno.EMFILE, "Too many open files")
+        return connection, address
+
+    monkeypatch.setattr(loop, "sock_accept", exhausted)
+    for _ in range(5):
+        attack.wire.drop_all()
+        await attack.still_serves()
+    assert len(failures) == 3
 
 
 async def test_a_link_that_falls_silent_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,16 @@ def test_only_searched_moves_of_a_mixed_game_teach(tmp_path: Path) -> None:
     assert 0 < mixed.meta.positions / len(mixed.codes) < 0.9 * searched.meta.positions / len(searched.codes)
 
 
+def test_a_mix_can_be_chosen(tmp_path: Path) -> None:
+    """By the player's own shares; a seat that cannot play here is refused."""
+    half = PlayerConfig("mixed", 5, mix=((1.0, PlayerConfig("gumbel")), (9.0, PlayerConfig("heuristic"))))
+    rare, _ = played(spec("gumbel", 12, player=half, full_share=1.0), tmp_path, UniformEvaluator(WHERE))
+    usual, _ = played(spec("mixed", 12, full_share=1.0), tmp_path, UniformEvaluator(WHERE))
+    assert rare.meta.positions / len(rare.codes) < usual.meta.positions / len(usual.codes)
+    with pytest.raises(ValueError, match="gumbel, policy or heuristic"):
+        spec("gumbel", player=PlayerConfig("mixed", mix=((1.0, PlayerConfig("random")),)))
+
+
 class Certain:
     """Sure that seat 1 wins."""
 

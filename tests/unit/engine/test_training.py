@@ -27,6 +27,12 @@ from engine.training.window import held_out, load_window, make_batch
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """For so little work more threads wait for each other."""
+    torch.set_num_threads(1)
+
+
 def shards_of(folder: Path, board: str = "square8", players: int = 2, games: int = 8, seed: int = 1) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     what = SelfplaySpec(

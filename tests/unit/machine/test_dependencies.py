@@ -55,7 +55,8 @@ def test_a_dependency_in_the_past(driver: Driver) -> None:
     assert states == [State.AVAILABLE, State.FAILED, State.FAILED]
     assert driver.job("after bad").reason == "a job that it depends on did not complete"
     assert driver.job("after bad").ended_ms == driver.now_ms
-    driver.do(c.Archive(("good",)))
+    settle(driver)
+    assert driver.do(c.Archive(("good",))) == o.Changed(("good",))
     assert driver.add("late", depends_on=("good",)).code is o.Code.INVALID
 
 
@@ -172,13 +173,18 @@ def test_a_dependency_may_fail_and_be_retried_before_its_dependent_is_due(driver
         driver.do(c.Cancel((f"after {name}",)))
 
 
-def test_an_id_is_not_given_again_while_a_job_waits_for_it(driver: Driver) -> None:
-    """What a waiting or held job depends on is archived after it; so a namesake cannot take its place."""
+def test_an_id_is_not_given_again_while_a_job_names_it(driver: Driver) -> None:
+    """A namesake cannot take the place of what a job waited for: no circle can be made that way."""
     driver.add("a", "b")
     driver.add("c", depends_on=("a", "b"))
     driver.complete(driver.lease())
-    assert driver.do(c.Archive(("a",))) == o.Changed()
-    driver.do(c.Hold(("c",)))
-    assert driver.do(c.Archive(("a",))) == o.Changed()
+    for command in (c.Tick(), c.Hold(("c",)), c.Unhold(("c",))):
+        driver.do(command)
+        assert driver.do(c.Archive(("a",))) == o.Changed()
     driver.do(c.Cancel(("c",)))
     assert driver.do(c.Archive(("a",))) == o.Changed(("a",))
+    for each in (driver, driver.restored()):
+        refused = each.add("a", depends_on=("c",))
+        assert (refused.code, "choose another id" in refused.message) == (o.Code.INVALID, True)
+        assert each.do(c.Archive(("c",))) == o.Changed(("c",))
+        assert each.add("a") == o.Enqueued(("a",))

@@ -121,13 +121,15 @@ def test_a_reservation_ends_with_its_reason() -> None:
         lambda d: d.do(c.Cancel(("large",))),
         lambda d: d.do(c.DrainWorker("w1")),
         lambda d: d.do(c.Hold(("large",))),
+        lambda d: d.do(c.Halt("other", "x")),
     ):
         driver = Driver()
         driver.kind()
-        driver.worker("w1")
+        driver.kind("other")
+        driver.worker("w1", kinds=("plain", "other"))
         driver.add("small", lease_ms=10_000_000)
         driver.lease()
-        driver.add("large", requires=c.Requirements(cpus=8))
+        driver.add("large", kind="other", requires=c.Requirements(cpus=8))
         driver.tick(reservations.WAIT_MS)
         driver.add("small too")
         assert isinstance(driver.claim(cpus=7), o.Empty)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.unit.store.conftest import Http
 from tests.unit.store.test_artifacts import broken_upload, made
-from workqueue.http import artifacts
-from workqueue.http.artifacts import preference
-from workqueue.mirror import Mirror
+from workqueue.http import copies
+from workqueue.http.copies import preference
+from workqueue.mirror import OFFSET, Mirror
+from workqueue.store import StoreError
 from workqueue.transfer import Holders, put_artifact
 
 if TYPE_CHECKING:
@@ -80,8 +83,31 @@ async def test_a_voter_that_fails_in_the_midst_is_replaced(
     assert await third.store.verify(sha256)
 
 
+async def test_a_voter_that_failed_is_asked_last_for_a_while(
+    cluster: Cluster, tmp_path: Path, pushed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first upload waits for it."""
+    asked: list[str] = []
+    begin = Mirror.begin
+    monkeypatch.setattr("workqueue.transfer._PAUSE_S", 0.002)
+
+    def noted(self: Mirror, size: int, start: int) -> None:
+        asked.append(f"{self._link.host}:{self._link.port}")
+        begin(self, size, start)
+
+    monkeypatch.setattr(Mirror, "begin", noted)
+    path, sha256 = made(tmp_path / "a", SIZE)
+    _, second, third = order(cluster, sha256)
+    await second.stop()
+    await put_artifact(cluster.http, path, kind="weights")
+    for seed in range(2, 8):
+        await put_artifact(cluster.http, made(tmp_path / "b", SIZE, seed)[0], kind="weights")
+    assert [second.url.endswith(address) for address in asked] == [True] + [False] * 6
+    assert pushed == [third.voter_id]
+
+
 async def _full(sha256: str, size: int, offset: int) -> None:
-    raise artifacts.StoreError("no room")
+    raise StoreError("no room")
 
 
 async def test_an_upload_that_was_cut_goes_on_at_both(cluster: Cluster, tmp_path: Path, pushed: list[str]) -> None:
@@ -111,6 +137,38 @@ async def test_a_byte_that_flips_between_voters_is_found(
     assert pushed == [second.voter_id]
     assert cluster.registry.holders[sha256] == {first.voter_id, second.voter_id}
     assert await second.store.verify(sha256)
+
+
+async def test_a_part_of_an_upload_is_kept_at_both_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    """A request that brings a part only is answered with where to go on, without waiting for the rest."""
+    path, sha256 = made(tmp_path / "a", SIZE)
+    first, second, _ = order(cluster, sha256)
+    half = SIZE // 2
+    headers = cluster.http.headers | {"Content-Range": f"bytes 0-{half - 1}/{SIZE}"}
+    data = path.read_bytes()
+    async with asyncio.timeout(5):
+        url = f"{first.url}/v1/artifacts/{sha256}"
+        async with cluster.http.session.put(url, data=io.BytesIO(data[:half]), headers=headers) as answer:
+            assert (answer.status, answer.headers[OFFSET]) == (409, str(half))
+        while await second.store.offset(sha256) != half:
+            await asyncio.sleep(0.01)
+
+
+async def test_many_uploads_at_once_to_all_voters(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Voters that copy to each other at the same time do not wait for each other for ever."""
+    monkeypatch.setattr(copies, "MIRROR_BYTES_MIN", 1)
+    sizes = [made(tmp_path / str(seed), 50_000, seed) for seed in range(60)]
+
+    async def put(turn: int, path: Path) -> None:
+        servers = [voter.url for voter in cluster.voters]
+        http = Http(cluster.http.session, servers[turn % 3 :] + servers[: turn % 3])
+        await put_artifact(http, path, kind="shard")
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(put(turn, path) for turn, (path, _) in enumerate(sizes)))
+    assert all(len(cluster.registry.holders[sha256]) == 2 for _, sha256 in sizes)
 
 
 async def test_small_uploads_are_copied_after(cluster: Cluster, tmp_path: Path, pushed: list[str]) -> None:

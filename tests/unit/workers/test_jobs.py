@@ -124,11 +124,10 @@ def test_other_rules_are_refused(context: Context, engine: SimpleNamespace) -> N
 
 
 def test_export_and_verify(context: Context, engine: SimpleNamespace) -> None:
-    """A window becomes one file; a shard is checked."""
+    """A window becomes one file; a check names one thing to check."""
     result = find("export").run(context, ExportPayload("square8", 2, ("a" * 64, "b" * 64)))
     assert (result.positions, result.size_bytes) == (2, 128)
-    assert find("verify").run(context, VerifyPayload(shard="a" * 64)).ok
-    with pytest.raises(JobError, match="either a shard or a model"):
+    with pytest.raises(JobError, match="only one"):
         find("verify").run(context, VerifyPayload())
     with pytest.raises(JobError, match="neither npz nor parquet"):
         find("export").run(context, ExportPayload("square8", 2, (), "csv"))
