@@ -42,24 +42,24 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 CONFIG = "square8_2p"
-# A net that learns little at a time from few games: each generation takes a minute or two on a busy machine and is
-# clearly stronger than the one before, so that few games decide.
+# A first net from a handful of games, then generations of a minute or two that are clearly stronger than the one
+# before, so that few games decide.
 SETTINGS = (
-    "selfplay.games_per_job=20",
-    "selfplay.bootstrap_games=20",
+    "selfplay.games_per_job=30",
+    "selfplay.bootstrap_games=30",
     "selfplay.simulations_full=16",
     "selfplay.simulations_fast=6",
     "train.size=16x2",
-    "train.steps=15",
+    "train.steps=150",
     "train.batch_size=128",
-    "train.window_games_min=80",
-    "train.games_new_min=80",
+    "train.window_games_min=300",
+    "train.games_new_min=300",
     "train.window_exponent_milli=1000",
-    "train.learning_rate_micro=1000",
+    "train.learning_rate_micro=2000",
     "gate.floor_games=8",
     "gate.simulations=8",
-    "gate.bootstrap_random_milli=[0,0,0]",
-    "gate.floor_random_milli=[200,0,0]",
+    "gate.bootstrap_random_milli=[250,0,0]",
+    "gate.floor_random_milli=[400,0,0]",
     "gate.floor_heuristic_milli=[0,0,0]",
     "gate.games_max=160",
     "gate.elo0=-20",
