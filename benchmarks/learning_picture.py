@@ -12,6 +12,7 @@ mpl.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+LABELS = {"policy": "policy", "value": "value", "heldout": "all heads, held-out games"}
 COLOURS = {"random": "tab:green", "heuristic": "tab:blue", "its predecessor": "tab:orange"}
 
 
@@ -31,7 +32,7 @@ def draw(found: dict[str, Any], path: Path) -> Path:
     elo.axhline(0, color=COLOURS["random"], linestyle="--", label="random")
     elo.set_title("Elo (random = 0)")
     for name in ("policy", "value", "heldout"):
-        losses.plot(numbers, [each["losses"][name] for each in generations], "o-", label=name)
+        losses.plot(numbers, [each["losses"][name] for each in generations], "o-", label=LABELS[name])
     losses.set_title("losses after training (targets change with the generation)", fontsize=10)
     for axes in (shares, elo, losses):
         axes.set_xlabel("generation (0: games of the heuristic)")
