@@ -107,7 +107,7 @@ def _missing(name: str, error: ModuleNotFoundError) -> str:
     return f"`rift {name}` needs {error.name}, which is not installed: pip install 'riftq[{extra}]'"
 
 
-def _say_version(*, wanted: bool) -> None:
+def _say_version(wanted: bool) -> None:  # noqa: FBT001  called by typer
     if wanted:
         from importlib.metadata import version
 
@@ -120,10 +120,15 @@ app = typer.Typer(cls=LazyGroup, no_args_is_help=True, help="Train a superhuman 
 
 @app.callback()
 def root(
-    version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True),  # noqa: FBT001, FBT003
+    _version: bool = typer.Option(  # noqa: FBT001
+        False,  # noqa: FBT003
+        "--version",
+        help="Print the version.",
+        is_eager=True,
+        callback=_say_version,
+    ),
 ) -> None:
     """Train a superhuman RingRift player on rented GPUs."""
-    _say_version(wanted=version)
 
 
 def main(arguments: Iterable[str] | None = None) -> None:

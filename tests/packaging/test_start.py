@@ -25,3 +25,8 @@ def test_an_unknown_command_gets_the_nearest_one() -> None:
     ran = subprocess.run([sys.executable, "rift.py", "queu"], capture_output=True, text=True, check=False)
     assert ran.returncode == 2
     assert "queue" in ran.stderr
+
+
+def test_the_version_is_told_without_a_command() -> None:
+    ran = subprocess.run([sys.executable, "-m", "rift", "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip()[0].isdigit()
