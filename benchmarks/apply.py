@@ -10,15 +10,12 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
-import platform
-import subprocess
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from benchmarks.facts import facts
 from workqueue.machine import commands as c
 from workqueue.machine.machine import Machine
 from workqueue.machine.outcomes import Changed, Completed, Enqueued, Granted, Registered, Settled
@@ -115,9 +112,7 @@ def main() -> None:
         for batch, waiting in ((100, 0), (100, 20_000), (1, 0), (1, 20_000)):
             rows.append(measure(kind, batch, waiting, jobs if batch > 1 else jobs // 4))
             print(rows[-1], flush=True)
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    where = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "load": os.getloadavg(), "git": git}
-    RESULT.write_text(json.dumps(where | {"date": datetime.now(UTC).isoformat(), "rows": rows}, indent=2) + "\n")
+    RESULT.write_text(json.dumps(facts() | {"rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from typing import Any
 import numba
 import torch
 
-from benchmarks.machine import machine
+from benchmarks.facts import facts
 from engine.players.player import PlayerConfig, make
 from engine.rules.geometry import geometry
 from engine.selfplay import SelfplaySpec
@@ -336,7 +336,7 @@ def main() -> None:
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="riftq-learning-"))
     folder.mkdir(parents=True, exist_ok=True)
     print(f"weights and shards: {folder}", flush=True)
-    begun = machine()
+    begun = facts()
     if arguments.ablation:
         write(begun | ablate(plan, folder), RESULTS / f"learning-ablation-{plan.config}.json")
         return

@@ -22,7 +22,7 @@ from pathlib import Path
 import numba
 import torch
 
-from benchmarks.machine import machine
+from benchmarks.facts import facts
 from benchmarks.search import measure
 from engine.nets.encoder import PLANES, SCALARS
 from engine.nets.evaluator import NetEvaluator, UniformEvaluator
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
-    found = machine() | {"share_goal": SHARE_GOAL, "search_us": measure("square8", UniformEvaluator), "rows": []}
+    found = facts() | {"share_goal": SHARE_GOAL, "search_us": measure("square8", UniformEvaluator), "rows": []}
     print(f"search: {found['search_us']:.1f} us a simulation with a null net")
     rows = []
     for board in arguments.boards:

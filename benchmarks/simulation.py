@@ -10,16 +10,14 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
-import subprocess
 import sys
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from benchmarks.facts import facts
 from consensus.simulation import Report, Violation, World
 
 RESULT = Path(__file__).parent / "results/simulation.json"
@@ -53,11 +51,8 @@ def many(seeds: int, first: int, jobs: int) -> int:
                 left = (time.monotonic() - begun) / done * (seeds - done)
                 text = f"{done}/{seeds} worlds, {sums['writes']} writes acknowledged, {len(failed)} violations"
                 print(f"\r{text}, {left / 60:.1f} min left ", end="", file=sys.stderr, flush=True)
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     result = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": datetime.now(UTC).isoformat(),
-        "git": git,
+        **facts(),
         "seeds": [first, first + seeds],
         "seconds": round(time.monotonic() - begun),
         "violations": failed,

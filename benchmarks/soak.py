@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from benchmarks.machine import machine
+from benchmarks.facts import facts
 from config.loop import LoopSettings
 from engine.rating.fit import Fitted, fit
 from engine.rating.games import rated
@@ -164,7 +164,7 @@ async def export(client: Client, folder: Path, seen: Seen) -> None:
         "alerts": await client.query("alerts", silenced=True),
         "events": [msgspec.to_builtins(event) for event in seen.events],
         "samples": seen.samples,
-        "run": [machine() | {"command": command(), "kills": seen.kills, "longest_s_without_an_answer": down_s}],
+        "run": [facts() | {"command": command(), "kills": seen.kills, "longest_s_without_an_answer": down_s}],
     }
     for name, rows in logs.items():
         (folder / f"{name}.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))

@@ -30,7 +30,6 @@ class SelfplaySettings(Section, frozen=True):
     simulations_full: Positive = 32
     simulations_fast: Positive = 8
     full_share_milli: Milli = 250
-    bootstrap_engine: str = "heuristic"  # plays until there is a first model
     bootstrap_games: Positive = 1500
 
 
@@ -59,7 +58,7 @@ class GateSettings(Section, frozen=True):
     elo1: int = 50
     alpha_milli: Milli = 50
     beta_milli: Milli = 50
-    games_max: Positive = 400
+    games_max: Positive = 1200
     rollbacks_day_max: Positive = 3
     regression_elo: Positive = 50
     canary_games: Positive = 40

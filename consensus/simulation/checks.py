@@ -22,6 +22,7 @@ class Checks:
         self.leaders: dict[int, str] = {}  # term -> leader
         self.entries: dict[tuple[int, int], tuple[int, int]] = {}  # (index, term) -> (checksum, previous term)
         self.committed: dict[int, int] = {}  # index -> term
+        self.committed_in: dict[int, int] = {}  # index -> the term whose leader committed it
         self.last_committed = 0
         self.applied: dict[int, int] = {}  # index -> checksum
         self.digests: dict[int, bytes] = {}  # applied index -> digest of the state
@@ -73,7 +74,8 @@ class Checks:
             raise Violation(f"term {raft.term} has two leaders: {self.leaders[raft.term]} and {voter.name}")
         for index in range(raft.journal.base_index + 1, self.last_committed + 1):
             term = self.committed.get(index)
-            if term is not None and term < raft.term and raft.journal.term_at(index) != term:
+            # a vote that came late may still make somebody leader of a term before the one that committed
+            if term is not None and self.committed_in[index] < raft.term and raft.journal.term_at(index) != term:
                 raise Violation(f"{voter.name} leads term {raft.term} without the committed entry ({index}, {term})")
 
     def _check_log(self, voter: "SimulatedVoter") -> None:
@@ -106,6 +108,7 @@ class Checks:
             term = raft.journal.term_at(index)
             if term is None:  # covered by a snapshot, whose digest is compared
                 continue
+            self.committed_in[index] = min(raft.term, self.committed_in.get(index, raft.term))
             if self.committed.setdefault(index, term) != term:
                 raise Violation(f"two entries are committed at {index}: terms {self.committed[index]} and {term}")
         voter.seen_commit = raft.commit_index

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 
 import msgspec
 import numpy as np
@@ -20,6 +20,8 @@ from engine.rules.records import GameRecord, Provenance
 from engine.tournament.pairing import ADAPTIVE, next_round
 
 SIDE_BY_SIDE = 64
+
+REDRAWS = 20  # of an opening that another set has
 
 
 class MatchSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,20 +57,33 @@ def seatings(lineup: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 class _Set:
-    """An opening and the seatings that play it."""
+    """An opening that no round before had, as long as there are enough, and the seatings that play it."""
 
-    def __init__(self, spec: MatchSpec, where: Geometry, number: int, lineup: tuple[int, ...]) -> None:
+    def __init__(self, spec: MatchSpec, where: Geometry, number: int, lineup: tuple[int, ...], taken: Set[str]) -> None:
         self.lineup = lineup
-        self.rng = np.random.default_rng([spec.seed, number])
+        text = ""
+        for attempt in range(REDRAWS):
+            self._draw(spec, where, [spec.seed, number, attempt] if attempt else [spec.seed, number])
+            text = f"{spec.board}/{spec.players}/{spec.variant}/{self.codes}"
+            self.name = _name(text)
+            if self.name not in taken:
+                break
+        else:  # there are few openings: this set plays one again, under a name of its own
+            self.name = _name(f"{text}/{number}")
+
+    def _draw(self, spec: MatchSpec, where: Geometry, seed: list[int]) -> None:
+        rng = np.random.default_rng(seed)
         self.batch = GameBatch(where, 1)
         self.codes: list[int] = []
-        plies = int(self.rng.integers(spec.opening_plies // 2, spec.opening_plies + 1)) if spec.opening_plies else 0
+        plies = int(rng.integers(spec.opening_plies // 2, spec.opening_plies + 1)) if spec.opening_plies else 0
         while len(self.codes) < plies and not is_over(self.batch.data[0]):
             codes, counts = legal_of(self.batch.data, np.zeros(1, np.int32), where)
-            self.codes.append(int(codes[0, self.rng.integers(0, counts[0])]))
+            self.codes.append(int(codes[0, rng.integers(0, counts[0])]))
             self.batch.apply(np.array(self.codes[-1:], np.int32))
-        text = f"{spec.board}/{spec.players}/{spec.variant}/{self.codes}"
-        self.name = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _name(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 _Waiting = tuple[_Set, list[tuple[int, ...]]]
@@ -85,9 +100,11 @@ class Match:
     def rounds(self, played: Sequence[PlayedGame]) -> Iterator[list[_Waiting]]:
         """Yield rounds of openings with their seatings until there are enough games; `played` grows meanwhile."""
         spec, games = self.spec, 0
+        taken: set[str] = set()
         for number in itertools.count():
             table = next_round(spec.format, len(self.players), spec.players, played, spec.seed)
-            due = [(_Set(spec, self.where, number, lineup), seatings(lineup)) for lineup in table]
+            due = [(_Set(spec, self.where, number, lineup, taken), seatings(lineup)) for lineup in table]
+            taken |= {each.name for each, _ in due}  # line-ups of one round share their opening
             yield due
             games += sum(len(tables) for _, tables in due)
             if games >= spec.games:

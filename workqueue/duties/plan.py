@@ -130,7 +130,7 @@ def _selfplay_payload(view: ConfigView, settings: LoopSettings, seed: int) -> Se
         budget = tuning.value(settings, view.config, "selfplay.simulations_full")
         player = PlayerSpec("gumbel", view.champion, budget)
     else:
-        player = PlayerSpec(settings.selfplay.bootstrap_engine)
+        player = PlayerSpec("heuristic")  # plays until there is a first model
     return SelfplayPayload(
         board,
         players,
