@@ -36,7 +36,9 @@ from engine.search.tree import (
 
 CONSIDERED: Final = 16
 VISIT_SCALE: Final = 50.0
-VALUE_SCALE: Final = 0.1  # chances lie in 0..1 already: no rescaling by the extremes seen
+# Chances lie in 0..1 already: no rescaling by the extremes seen. They differ by a few hundredths between moves, which
+# the 0.1 that goes with rescaled values would drown in the logits (`python -m benchmarks.value_scale`).
+VALUE_SCALE: Final = 1.0
 EXPLORATION: Final = 1.25
 DIRICHLET_SUM: Final = 10.0  # alpha times the number of moves, as AlphaZero chose it
 ROOTS = ("gumbel", "puct")
@@ -77,13 +79,15 @@ class GumbelSearch:
     """A search with its memory, for up to `games` positions at once, each in a slot of its own."""
 
     def __init__(
-        self, evaluator: Evaluator, games: int, simulations: int, considered: int = CONSIDERED, root: str = "gumbel"
-    ) -> None:
+        self, evaluator: Evaluator, games: int, simulations: int, considered: int = CONSIDERED, root: str = "gumbel",
+        value_scale: float = VALUE_SCALE,
+    ) -> None:  # fmt: skip
         if simulations < 1 or considered < 1 or games < 1:
             raise ValueError("games, simulations and considered moves are 1 or more")
         if root not in ROOTS:
             raise ValueError(f"root {root!r}: choose one of {', '.join(ROOTS)}")
         self.evaluator, self.games, self.simulations, self.considered = evaluator, games, simulations, considered
+        self.value_scale = value_scale
         self.puct = EXPLORATION if root == "puct" else 0.0
         self.trees: Trees = make_trees(evaluator.where, games, simulations)
         self.evaluations = 0
@@ -119,7 +123,7 @@ class GumbelSearch:
         """Evaluate one position of every search that is not done; returns the slots whose search is now done [n]."""
         trees, g = self.trees, self.evaluator.where.tables
         due = np.where(self._active, self._schedule[self._slots, self._at], IDLE).astype(np.int32)
-        simulate(trees, due, g, VISIT_SCALE, VALUE_SCALE, self.puct)
+        simulate(trees, due, g, VISIT_SCALE, self.value_scale, self.puct)
         wanted = np.flatnonzero(trees.counts).astype(np.int32)
         self.evaluations += len(wanted)
         if len(wanted):
@@ -145,7 +149,7 @@ class GumbelSearch:
         if self.puct:
             conclude_puct(self.trees, slots, policy, best)
         else:
-            conclude(self.trees, slots, VISIT_SCALE, VALUE_SCALE, policy, best)
+            conclude(self.trees, slots, VISIT_SCALE, self.value_scale, policy, best)
         legal, counts = np.zeros((n, width), np.int32), np.zeros(n, np.int32)
         root_codes(self.trees, slots, legal, counts)
         values = np.zeros(n, np.float32)

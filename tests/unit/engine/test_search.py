@@ -10,8 +10,8 @@ from engine.players.player import legal_of
 from engine.rules import layout as lay
 from engine.rules.batch import GameBatch
 from engine.rules.geometry import Geometry, geometry
-from engine.search.gumbel import GumbelSearch
-from engine.search.tree import Trees, back_up, completed, make_trees, mixed_value
+from engine.search.gumbel import VALUE_SCALE, VISIT_SCALE, GumbelSearch
+from engine.search.tree import Trees, back_up, completed, conclude, make_trees, mixed_value
 
 WHERE = geometry("square8", 3)
 
@@ -39,6 +39,16 @@ def test_completed_values_by_hand() -> None:
     completed(by_hand(), 0, 0, 50.0, 0.1, out)
     want = np.log((0.5, 0.25, 0.25)) + 5.2 * np.array((0.6, 0.3, 0.475))
     assert np.allclose(out, want, atol=1e-5)
+
+
+def test_ten_points_of_win_chance_outweigh_a_likelier_move() -> None:
+    """The improved policy follows what was found: a move half as likely, but better by a tenth, comes first."""
+    trees = by_hand()
+    trees.visits[0, :3] = (2, 2, 0)
+    trees.total[0, :3] = (1.0, 1.2, 0.0)
+    policy, best = np.zeros((1, 3), np.float32), np.zeros(1, np.int32)
+    conclude(trees, np.zeros(1, np.int32), VISIT_SCALE, VALUE_SCALE, policy, best)
+    assert best[0] == policy[0].argmax() == 1
 
 
 def test_a_visited_move_of_no_weight_is_no_division_by_zero() -> None:
