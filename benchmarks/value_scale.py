@@ -14,8 +14,8 @@ from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
+from benchmarks.facts import facts
 from benchmarks.learning import RESULTS, Score, one_thread
-from benchmarks.machine import machine
 from engine.nets.evaluator import NetEvaluator
 from engine.nets.store import load
 from engine.players.player import GumbelPlayer
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--games", type=int, default=200)
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    begun, rows = machine(), []
+    begun, rows = facts(), []
     with ProcessPoolExecutor(arguments.processes, get_context("spawn"), initializer=one_thread) as pool:
         tasks = [
             pool.submit(match, arguments.weights, arguments.simulations, scale, arguments.games)
