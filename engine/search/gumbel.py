@@ -129,7 +129,8 @@ class GumbelSearch:
         known = np.zeros(len(slots), np.bool_)
         tables = self.evaluator.where.tables
         if self._kept_max:
-            visits = (simulations > 0) & (self.keep == VISITS)  # without simulations the policy alone is asked for
+            # Without simulations the policy alone is asked for.
+            visits = ((simulations > 0) & (self.keep == VISITS)).astype(np.int32)
             edges = edges_for(self.evaluator.where, self._kept_max)
             replant(self.trees, slots, data, rows, visits, self._kept_max, edges, tables, known)
         plant(self.trees, slots[~known], data, rows[~known], tables)

@@ -25,10 +25,10 @@ KEEP: Final = (NOTHING, VALUES, VISITS)
 @kernel
 def same(a: Words, b: Words, g: Tables) -> bool:
     """Whether two states are one position at one ply."""
-    for k in range(int(g.table[lay.T_ROWS])):
-        if a[k] != b[k] and k != lay.REGIONS:
-            return False
-    return True
+    end, k = int(g.table[lay.T_ROWS]), 0
+    while k < end and (a[k] == b[k] or k == lay.REGIONS):
+        k += 1
+    return k == end
 
 
 @kernel
@@ -41,21 +41,22 @@ def find(trees: Trees, k: int, s: Words, g: Tables) -> int:
 
 
 @kernel
-def move_edges(trees: Trees, k: int, start: int, to: int, n: int, visits: bool) -> None:
-    """Move the edges of a node to the front, without their children and perhaps without their visits."""
+def move_edges(trees: Trees, k: int, start: int, to: int, n: int, visits: int) -> None:
+    """Move the edges of a node to the front without their children; `visits` is 1, or 0 to drop their visits."""
     for j in range(n):
         trees.code[k, to + j] = trees.code[k, start + j]
         trees.logit[k, to + j] = trees.logit[k, start + j]
-        trees.visits[k, to + j] = trees.visits[k, start + j] if visits else 0
-        trees.total[k, to + j] = trees.total[k, start + j] if visits else 0.0
+        trees.visits[k, to + j] = visits * trees.visits[k, start + j]
+        trees.total[k, to + j] = visits * trees.total[k, start + j]
         trees.child[k, to + j] = -1
 
 
 @kernel
-def reroot(trees: Trees, k: int, root: int, visits: bool, nodes_max: int, edges_max: int) -> None:
+def reroot(trees: Trees, k: int, root: int, visits: int, nodes_max: int, edges_max: int) -> None:
     """Make `root` the root of tree `k` and drop what is not below it, or does not fit.
 
-    Edges keep what their visits found even where the node at their end was dropped; it is then made anew.
+    Edges keep what their visits found even where the node at their end was dropped; it is then made anew. With `visits`
+    at 0 they forget it.
     """
     place = np.full(trees.nodes[k], NOWHERE, np.int32)  # of each old node
     shift = np.zeros(trees.nodes[k], np.int32)  # of its edges
@@ -87,13 +88,13 @@ def reroot(trees: Trees, k: int, root: int, visits: bool, nodes_max: int, edges_
 
 @kernel
 def replant(
-    trees: Trees, slots: Words, data: Words, rows: Words, visits: Flags, nodes_max: int, edges_max: int, g: Tables,
+    trees: Trees, slots: Words, data: Words, rows: Words, visits: Words, nodes_max: int, edges_max: int, g: Tables,
     found: Flags,
-) -> None:
+) -> None:  # fmt: skip
     """Keep in trees `slots` what they know of the positions `data[rows]`; `found` [n] tells which know them at all.
 
-    `visits` [n] tells whose earlier visits count as knowledge; the others keep only the evaluations.
-    """  # fmt: skip
+    `visits` [n] is 1 where earlier visits count as knowledge, 0 where only the evaluations are kept.
+    """
     for j in range(len(slots)):
         k = slots[j]
         root = find(trees, k, data[rows[j]], g)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
-
 from numpy.typing import NDArray
 
 from engine.nets.encoder import Floats
@@ -313,12 +312,12 @@ def back_up(trees: Trees, k: int) -> None:
 def simulate(
     trees: Trees, schedule: Words, at: Words, active: Flags, g: Tables, visit_scale: float, value_scale: float,
     puct: float,
-) -> None:
+) -> None:  # fmt: skip
     """Take each active tree to the next position that needs an evaluation, or to the end of its search.
 
     `schedule` [games, steps] is what sequential halving asks for, IDLE or PLANTED, `at` [games] how far each has come.
     With `puct` above 0 that is its root's rule. Simulations that need no evaluation are carried out on the way.
-    """  # fmt: skip
+    """
     scratch = np.empty(g.max_legal, np.float32)
     for k in range(len(active)):
         if not active[k]:
