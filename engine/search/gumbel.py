@@ -155,7 +155,9 @@ class GumbelSearch:
             nodes = trees.states.shape[1]
             flat = trees.states.reshape(-1, trees.states.shape[2])
             rows = (wanted * nodes + trees.target[wanted]).astype(np.int32)
-            logits, values = self.evaluator.evaluate(flat, rows, trees.codes[wanted], trees.counts[wanted])
+            counts = trees.counts[wanted]
+            codes = trees.codes[:, : counts.max()][wanted]  # the widest position is far wider than those of a batch
+            logits, values = self.evaluator.evaluate(flat, rows, codes, counts)
             absorb(trees, self._schedule, self._at, wanted, logits, values)
         done = self._active & (self._schedule[self._slots, self._at] == IDLE)
         self._active &= ~done
