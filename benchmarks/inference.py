@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.facts import facts
-from engine.nets.batch import find_batch, rate_of
+from engine.nets.batch import Batch, find_batch, rate_of
 from engine.nets.forward import Forward
 from engine.nets.inference import InferenceError, installed, open_forward, sample_inputs
 from engine.nets.net import Net, parse_size
@@ -93,7 +93,7 @@ def measured(board: str, size: str, device: str, seconds: float) -> list[dict[st
         for batch in batches:
             wall, cpu = (statistics.median(column) for column in zip(*samples[name, batch], strict=True))
             row[f"b{batch}"] = {"wall_s": round(wall), "cpu_s": round(cpu)}
-        found = find_batch(lambda n, forward=forward: rate_of(forward, n), forward.batch_max)
+        found = batch_found(forward, device, seconds / 2)
         row["batch_found"] = {"size": found.size, "positions_s": found.positions_s}
         rows.append(row)
         cells = "  ".join(
@@ -103,6 +103,12 @@ def measured(board: str, size: str, device: str, seconds: float) -> list[dict[st
             f"{board} {size} {device} {name:16} {cells}  batch found {found.size:>5}  differs {row['difference']:.1g}"
         )
     return rows
+
+
+def batch_found(forward: Forward, device: str, seconds: float) -> Batch:
+    """Return the batch size found automatically."""
+    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    return find_batch(lambda size: rate_of(forward, size, seconds, clock), forward.batch_max)
 
 
 def main() -> None:

@@ -25,6 +25,9 @@ def work(
     worker_id: Annotated[str, typer.Option("--id", help="Name of this worker; the host's name by default.")] = "",
     slots: Annotated[int | None, typer.Option(help="Jobs at once on the CPU.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of one job.")] = None,
+    backend: Annotated[
+        str, typer.Option(help="What computes nets: auto, torch, onnxruntime or openvino, :f32 or :bf16 after it.")
+    ] = "",
     kinds: Annotated[str, typer.Option(help="Kinds of jobs to run, separated by commas; all by default.")] = "",
     labels: Annotated[str, typer.Option(help="Labels that jobs may ask for, separated by commas.")] = "",
     gossip: Annotated[str, typer.Option(help="HOST:PORT that voters reach; a death is noticed sooner then.")] = "",
@@ -43,6 +46,7 @@ def work(
     flags: dict[str, Any] = {
         "id": worker_id, "join": join, "token_file": token_file and str(token_file), "ca": ca and str(ca),
         "data": data and str(data), "slots": slots, "threads": threads,
+        "backend": backend,
         "kinds": [kind for kind in kinds.split(",") if kind], "labels": [label for label in labels.split(",") if label],
         "provider": provider, "gossip": gossip, "gossip_bind": gossip_bind,
         "gossip_keys": [str(path) for path in gossip_key or ()],

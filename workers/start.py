@@ -105,6 +105,7 @@ def plan(settings: WorkerSettings, extra: Extra, capability: Capability) -> tupl
     limits = Limits(
         cpus=capability.cpus,
         threads=settings.threads,
+        backend=settings.backend,
         memory_mb=extra.memory_mb or capability.ram_mb // len(slots),
         disk_bytes=settings.disk_mb << 20,
         floor_bytes=settings.floor_mb << 20,

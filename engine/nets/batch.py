@@ -65,16 +65,31 @@ def rate_of(
     return done / max(clock() - begun, 1e-9)
 
 
-def batch_for(evaluator: NetEvaluator, net: str, memory: Path | None = None) -> Batch:
-    """Return the batch size for a net (its config and size): remembered in a file, measured where it is not."""
-    key = f"{device_name(evaluator.device)}/{evaluator.forward.name}/t{torch.get_num_threads()}/{net}"
+def clock_for(evaluator: NetEvaluator) -> Callable[[], float]:
+    """Return CPU time for one thread of the CPU, which others on the machine do not disturb; else the wall clock."""
+    alone = evaluator.device.type == "cpu" and torch.get_num_threads() == 1
+    return time.process_time if alone else time.perf_counter
+
+
+def batch_for(evaluator: NetEvaluator, memory: Path | None = None) -> Batch:
+    """Return the batch size for a net's shape: remembered in a file, measured where it is not."""
+    key = name_of(evaluator)
     known = remembered(memory) if memory else {}
     if key not in known:
         forward = evaluator.forward
-        known[key] = find_batch(lambda size: rate_of(forward, size), forward.batch_max)
+        known[key] = find_batch(lambda size: rate_of(forward, size, SECONDS, clock_for(evaluator)), forward.batch_max)
         if memory:
             _remember(memory, known)
     return known[key]
+
+
+def name_of(evaluator: NetEvaluator) -> str:
+    """Return what a batch size is remembered for: device, backend, threads, board and players, shape of the net."""
+    where, net = evaluator.where, evaluator.net
+    return (
+        f"{device_name(evaluator.device)}/{evaluator.forward.name}/t{torch.get_num_threads()}/"
+        f"{where.board}_{where.players}p/{net.channels}x{net.blocks}"
+    )
 
 
 def device_name(device: torch.device) -> str:

@@ -31,8 +31,8 @@ class Evaluator(Protocol):
 class NetEvaluator:
     """A net on one device, computed by a backend (`engine.nets.inference`); raises InferenceError when made."""
 
-    def __init__(self, net: Net, where: Geometry, device: str = "cpu", backend: str = "torch") -> None:
-        self.where, self.device = where, torch.device(device)
+    def __init__(self, net: Net, where: Geometry, device: str = "cpu", backend: str = "") -> None:
+        self.where, self.device, self.net = where, torch.device(device), net
         self.forward = open_forward(net, where, device, backend)
         self._index = head_index(where)
         self.evaluations = 0

@@ -94,12 +94,23 @@ def _fastest_precision() -> str:
     return "bf16" if openvino_has_bf16() else "f32"
 
 
-def open_forward(net: Net, where: Geometry, device: str = "cpu", backend: str = "torch") -> Forward:
+_in_use = "torch"
+
+
+def use(backend: str) -> None:
+    """Let nets be computed by this backend from now on, where none is named; raises ValueError."""
+    global _in_use  # of a process, like torch's number of threads
+    parse_backend(backend)
+    _in_use = backend
+
+
+def open_forward(net: Net, where: Geometry, device: str = "cpu", backend: str = "") -> Forward:
     """Return what computes the answers of a net; raises InferenceError where it would not be what torch says.
 
-    With `auto` a runtime that does not answer like torch is passed over with a warning.
+    Without a backend it is the one in use. With `auto` a runtime that does not answer like torch is passed over with a
+    warning.
     """
-    asked = parse_backend(backend)
+    asked = parse_backend(backend or _in_use)
     tried = candidates(asked, device)
     for each in tried:
         try:

@@ -38,7 +38,7 @@ class SelfplaySpec(msgspec.Struct, frozen=True, kw_only=True):
     resign_run: int = 3  # searched decisions in a row that must agree
     control_share: float = 0.1  # of the games that nobody may give up, so that wrong resignations are seen
     shard_seconds: float = 120.0
-    batch_games: int = 64
+    batch_games: int = 64  # side by side; 0 = as many as the device is fast with
     node: str = ""
     job: str = ""
 
@@ -71,6 +71,9 @@ class ShardInfo(msgspec.Struct, frozen=True):
     plies: int
     wins: tuple[int, ...]  # by seat
     policy_entropy: float  # nats, mean over the targets
+    resigned: int = 0  # as in SelfplaySummary
+    controls: int = 0
+    controls_wrong: int = 0
 
 
 class SelfplaySummary(msgspec.Struct, frozen=True):

@@ -47,6 +47,8 @@ def player(context: Context, spec: PlayerSpec, board: str, players: int, variant
     module = load("players.player")
     try:
         return module.make(player_config(spec), where, weights(context, spec.model), context.device)
+    except load("nets.inference").InferenceError as error:
+        raise JobError("runner.unusable", f"nets cannot be computed here: {error}", fault="node") from error
     except (ValueError, load("nets.store").ModelError) as error:
         raise JobError("player.unusable", f"player {spec.key} cannot be made: {error}") from error
 
@@ -54,13 +56,20 @@ def player(context: Context, spec: PlayerSpec, board: str, players: int, variant
 def player_config(spec: PlayerSpec) -> Any:
     """Return the engine's description of a player."""
     return load("players.player").PlayerConfig(
-        kind=spec.kind, simulations=spec.simulations, depth=spec.depth, temperature=spec.temperature_milli / 1000
+        kind=spec.kind,
+        simulations=spec.simulations,
+        depth=spec.depth,
+        temperature=spec.temperature_milli / 1000,
+        mix=tuple((share / 1000, player_config(part)) for share, part in spec.mix),
     )
 
 
 def weights(context: Context, sha256: str) -> Path | None:
-    """Fetch weights, None for a player without a net."""
-    return context.fetch(sha256) if sha256 else None
+    """Fetch weights and have nets computed as this worker computes them; None for a player without a net."""
+    if not sha256:
+        return None
+    load("nets.inference").use(context.backend)
+    return context.fetch(sha256)
 
 
 def milli(value: float) -> int:

@@ -28,6 +28,9 @@ class Played(msgspec.Struct):
     entropy_milli: int = 0  # weighted by positions
     wins: list[int] = []
     shards: list[ShardRef] = []
+    resigned: int = 0
+    controls: int = 0
+    controls_wrong: int = 0
 
 
 def run(context: Context, payload: SelfplayPayload) -> SelfplayResult:
@@ -54,6 +57,9 @@ def run(context: Context, payload: SelfplayPayload) -> SelfplayResult:
         player_key=payload.player.key,
         rules_version=engine.rules_version(),
         policy_entropy_milli=played.entropy_milli // max(played.positions, 1),
+        resigned=played.resigned,
+        controls=played.controls,
+        controls_wrong=played.controls_wrong,
     )
 
 
@@ -67,6 +73,9 @@ def _play(context: Context, payload: SelfplayPayload, played: Played, should_sto
         played.plies += info.plies
         played.positions += info.positions
         played.entropy_milli += engine.milli(info.policy_entropy) * info.positions
+        played.resigned += info.resigned
+        played.controls += info.controls
+        played.controls_wrong += info.controls_wrong
         played.wins = [sum(pair) for pair in zip(played.wins, info.wins, strict=True)]
         played.milli_s += engine.milli(time.monotonic() - start) - told[0]
         told[0] = engine.milli(time.monotonic() - start)
@@ -75,15 +84,22 @@ def _play(context: Context, payload: SelfplayPayload, played: Played, should_sto
 
     told = [0]
     module = engine.load("selfplay")
-    module.play(
-        _spec(context, payload, played, module),
-        context.work,
-        weights=engine.weights(context, payload.player.model),
-        device=context.device,
-        progress=engine.tell(context),
-        should_stop=should_stop,
-        on_shard=keep,
-    )
+    try:
+        spec = _spec(context, payload, played, module)
+        module.play(
+            spec,
+            context.work,
+            weights=engine.weights(context, payload.player.model),
+            device=context.device,
+            progress=engine.tell(context),
+            should_stop=should_stop,
+            on_shard=keep,
+            batches=context.batches,
+        )
+    except engine.load("nets.inference").InferenceError as error:
+        raise JobError("runner.unusable", f"nets cannot be computed here: {error}", fault="node") from error
+    except (ValueError, engine.load("nets.store").ModelError) as error:
+        raise JobError("payload.invalid", f"{payload.player.key} cannot play: {error}") from error
 
 
 def _spec(context: Context, payload: SelfplayPayload, played: Played, module: Any) -> Any:
@@ -106,6 +122,9 @@ def _spec(context: Context, payload: SelfplayPayload, played: Played, module: An
         opening_plies=payload.opening_plies,
         shard_seconds=payload.shard_seconds,
         batch_games=payload.batch_games,
+        resign_below=payload.resign_below_milli / 1000,
+        resign_run=payload.resign_run,
+        control_share=payload.control_share_milli / 1000,
     )
 
 

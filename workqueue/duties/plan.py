@@ -128,7 +128,7 @@ def _selfplay_payload(view: ConfigView, settings: LoopSettings, seed: int) -> Se
     board, players = parts(view.config)
     if view.champion:
         budget = tuning.value(settings, view.config, "selfplay.simulations_full")
-        player = PlayerSpec("gumbel", view.champion, budget)
+        player = PlayerSpec(settings.selfplay.engine, view.champion, budget)
     else:
         player = PlayerSpec("heuristic")  # plays until there is a first model
     return SelfplayPayload(
@@ -139,6 +139,13 @@ def _selfplay_payload(view: ConfigView, settings: LoopSettings, seed: int) -> Se
         seed=seed,
         simulations_fast=settings.selfplay.simulations_fast,
         full_share_milli=settings.selfplay.full_share_milli,
+        temperature=settings.selfplay.temperature,
+        temperature_start_milli=settings.selfplay.temperature_start_milli,
+        temperature_end_milli=settings.selfplay.temperature_end_milli,
+        temperature_plies=settings.selfplay.temperature_plies,
+        resign_below_milli=settings.selfplay.resign_below_milli,
+        control_share_milli=settings.selfplay.control_share_milli,
+        batch_games=settings.selfplay.batch_games,
         opening_plies=tuning.value(settings, view.config, "selfplay.opening_plies"),
     )
 
@@ -217,6 +224,7 @@ def _train_payload(view: ConfigView, settings: LoopSettings, shards: Sequence[Sh
         parent=view.champion,
         batch_size=settings.train.batch_size,
         learning_rate_micro=tuning.value(settings, view.config, "train.learning_rate_micro"),
+        surprise_milli=settings.train.surprise_milli,
     )
 
 

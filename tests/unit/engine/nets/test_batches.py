@@ -124,13 +124,13 @@ def test_a_batch_size_is_measured_once(net: Net, tmp_path: Path, monkeypatch: py
     rates: Iterator[float] = iter([10.0, 10.0, 10.0, 70.0, 80.0, 80.0, 80.0])
     monkeypatch.setattr(batch, "rate_of", lambda *_: next(rates))
     evaluator, memory = NetEvaluator(net, WHERE), tmp_path / "batches.json"
-    assert batch_for(evaluator, "square8_2p/8x1", memory) == Batch(16, 10)
-    assert batch_for(evaluator, "square8_2p/8x1", memory) == Batch(16, 10)
+    assert batch_for(evaluator, memory) == Batch(16, 10)
+    assert batch_for(evaluator, memory) == Batch(16, 10)
     [key] = remembered(memory)
     assert key.startswith("cpu/torch:f32/")
     assert key.endswith("/square8_2p/8x1")
     memory.write_text("no json")
-    assert batch_for(evaluator, "square8_2p/8x1", memory) == Batch(32, 80)
+    assert batch_for(evaluator, memory) == Batch(32, 80)
 
 
 @pytest.mark.gpu
@@ -154,6 +154,6 @@ def test_recorded_graphs_answer_as_the_cpu_does(net: Net, precision: str) -> Non
 @pytest.mark.gpu
 def test_a_device_finds_its_batch_size(net: Net) -> None:
     """With the memory and the speed that it has."""
-    found = batch_for(NetEvaluator(net, WHERE, "cuda:0"), "square8_2p/8x1")
+    found = batch_for(NetEvaluator(net, WHERE, "cuda:0"))
     assert found.size >= 16
     assert found.positions_s > 0
