@@ -9,7 +9,6 @@ from msgspec import Meta
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(gt=0)]
-_BACKEND = r"^(auto|torch|openvino)(:f32|:bf16)?$|^onnxruntime(:f32)?$"
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -153,7 +152,6 @@ class WorkerSettings(Section, frozen=True):
     disk_mb: Positive = 20_000  # quota of the spool, cache and working folders
     floor_mb: Positive = 500
     threads: int = 0  # of one job; 0 = cpus of the job
-    backend: Annotated[str, Meta(pattern=_BACKEND)] = "auto"  # what computes nets: auto, torch, openvino:bf16, …
     gossip: str = ""  # "host:port" that voters and workers reach by UDP and TCP; empty = present by heartbeat
     gossip_bind: str = ""  # where to listen when that is another address, as behind a forwarded port
     gossip_keys: tuple[str, ...] = ()  # the cluster's gossip key files, the one to seal with first

@@ -32,17 +32,7 @@ class SelfplaySettings(Section, frozen=True):
     full_share_milli: Milli = 250
     bootstrap_games: Positive = 1500
     engine: Literal["gumbel", "mcts", "policy", "mixed"] = "gumbel"  # who plays once there is a champion
-    temperature: Literal["constant", "step", "linear", "cosine", "entropy", "curriculum"] = "linear"
-    temperature_start_milli: Annotated[int, Meta(ge=0)] = 1000
-    temperature_end_milli: Annotated[int, Meta(ge=0)] = 250
-    temperature_plies: Positive = 40
     resign_below_milli: Annotated[int, Meta(ge=0, lt=500)] = 0  # chance at which a side gives up; 0 = never
-    control_share_milli: Milli = 100  # of the games, played on all the same
-    batch_games: Annotated[int, Meta(ge=0)] = 0  # side by side; 0 = as many as the worker's device is fast with
-
-    def __post_init__(self) -> None:
-        if self.resign_below_milli and not self.control_share_milli:
-            raise ValueError("resignation needs control games: give control_share_milli more than 0")
 
 
 class TrainSettings(Section, frozen=True):
@@ -55,7 +45,6 @@ class TrainSettings(Section, frozen=True):
     games_new_min: Positive = 1000  # new games since the last training before the next one
     window_games_min: Positive = 1500
     window_exponent_milli: Milli = 650
-    surprise_milli: Milli = 0  # share of picks in proportion to how far a target lies from the parent's policy
 
 
 class GateSettings(Section, frozen=True):

@@ -256,6 +256,7 @@ class BenchmarkResult(Schema, frozen=True):
     """Rates in thousandths a second, by name."""
 
     rates: dict[str, int]
+    batches: dict[str, int] = {}  # games side by side that it is fast with, by device, backend, config and net's shape
 
 
 KINDS: dict[str, tuple[type[Schema], type[Schema]]] = {

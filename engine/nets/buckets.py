@@ -41,8 +41,13 @@ def bucket_of(n: int, sizes: tuple[int, ...]) -> int:
     raise ValueError(f"{n} rows do not fit a batch of {sizes[-1]}")
 
 
-def capture(run: Run) -> Run:
+def capture(run: Run, device: torch.device) -> Run:
     """Record a run as a CUDA graph and return its replay; it reads and writes the same memory every time."""
+    with torch.cuda.device(device):
+        return _captured(run)
+
+
+def _captured(run: Run) -> Run:
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -60,8 +65,9 @@ def capture(run: Run) -> Run:
     return replay
 
 
-def at_once(run: Run) -> Run:
+def at_once(run: Run, device: torch.device) -> Run:
     """Record nothing: every replay is a run. For devices without graphs."""
+    del device
     return run
 
 
@@ -109,5 +115,5 @@ class GraphForward:
                 )
                 return found
 
-            self._runs[size] = self._record(run)
+            self._runs[size] = self._record(run, self.device)
         return self._runs[size]

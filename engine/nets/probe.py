@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from engine.nets.batch import batch_for, name_of, remembered
 from engine.nets.evaluator import Evaluator, NetEvaluator
 from engine.nets.inference import SLACK, InferenceError
 from engine.nets.net import Net
@@ -72,6 +73,14 @@ def verify(path: Path, device: str = "cpu") -> Probed:
         if worst > SLACK_DEVICE:
             return Probed(len(rows), f"{device} answers differently from the CPU, by up to {worst:.3f} of a chance")
     return Probed(len(rows))
+
+
+def batch_sizes(path: Path, device: str = "cpu", memory: Path | None = None) -> dict[str, int]:
+    """Return the batch sizes remembered in a file, that for these weights among them; raises ModelError."""
+    net, manifest = load(path)
+    evaluator = NetEvaluator(net, manifest.geometry(), device)
+    found = {name_of(evaluator): batch_for(evaluator, memory)}
+    return {name: batch.size for name, batch in ((remembered(memory) if memory else {}) | found).items()}
 
 
 def count_evaluations(path: Path, device: str = "cpu", seconds: float = 1.0) -> int:

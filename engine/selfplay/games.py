@@ -112,13 +112,6 @@ def play_codes(data: Words, g: Tables, chosen: Words) -> None:
             apply(data[k], g, int(chosen[k]))
 
 
-def resignations(games: list[Running]) -> tuple[int, int, int]:
-    """Count games that a side gave up, controls that it would have given up, and those of them that it won."""
-    controls = [game for game in games if game.given_up >= 0 and not game.resigned]
-    wrong = sum(int(game.ranks[game.given_up]) == 1 for game in controls)
-    return sum(game.resigned for game in games), len(controls), wrong
-
-
 def write_shard(spec: SelfplaySpec, games: list[Running], folder: Path) -> tuple[Path, ShardInfo]:
     """Write finished games as a shard."""
     targets = [target for game in games for target in game.targets]
@@ -145,6 +138,5 @@ def write_shard(spec: SelfplaySpec, games: list[Running], folder: Path) -> tuple
     info = ShardInfo(
         name, path.stat().st_size, len(games), len(targets), int(shard.plies.sum()),
         tuple(int(n) for n in firsts.sum(0)), sum(t.entropy for t in targets) / max(1, len(targets)),
-        *resignations(games),
     )  # fmt: skip
     return path, info

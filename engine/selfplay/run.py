@@ -228,6 +228,8 @@ class Selfplay:
             return None
         games, self.finished = self.finished, []
         path, info = write_shard(self.spec, games, self.folder)
+        resigned, controls, wrong = resignations(games)
+        info = msgspec.structs.replace(info, resigned=resigned, controls=controls, controls_wrong=wrong)
         self.shards.append(info)
         return path, info
 
@@ -238,6 +240,13 @@ class Selfplay:
             self.entropy / max(1, self.positions), self.resigned, self.controls, self.controls_wrong,
             self.search.evaluations if self.search else 0,
         )  # fmt: skip
+
+
+def resignations(games: list[Running]) -> tuple[int, int, int]:
+    """Count games that a side gave up, controls that it would have given up, and those of them that it won."""
+    controls = [game for game in games if game.given_up >= 0 and not game.resigned]
+    wrong = sum(int(game.ranks[game.given_up]) == 1 for game in controls)
+    return sum(game.resigned for game in games), len(controls), wrong
 
 
 def entropy_of(probs: Floats) -> float:

@@ -139,13 +139,8 @@ def _selfplay_payload(view: ConfigView, settings: LoopSettings, seed: int) -> Se
         seed=seed,
         simulations_fast=settings.selfplay.simulations_fast,
         full_share_milli=settings.selfplay.full_share_milli,
-        temperature=settings.selfplay.temperature,
-        temperature_start_milli=settings.selfplay.temperature_start_milli,
-        temperature_end_milli=settings.selfplay.temperature_end_milli,
-        temperature_plies=settings.selfplay.temperature_plies,
         resign_below_milli=settings.selfplay.resign_below_milli,
-        control_share_milli=settings.selfplay.control_share_milli,
-        batch_games=settings.selfplay.batch_games,
+        batch_games=0,  # as many as the worker's device is fast with
         opening_plies=tuning.value(settings, view.config, "selfplay.opening_plies"),
     )
 
@@ -224,7 +219,6 @@ def _train_payload(view: ConfigView, settings: LoopSettings, shards: Sequence[Sh
         parent=view.champion,
         batch_size=settings.train.batch_size,
         learning_rate_micro=tuning.value(settings, view.config, "train.learning_rate_micro"),
-        surprise_milli=settings.train.surprise_milli,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -22,6 +23,7 @@ from engine.players.names import key_of
 from engine.players.player import PlayerConfig
 from engine.rules.geometry import geometry
 from engine.selfplay import ENGINES, TEMPERATURES, SelfplaySpec
+from workers import cli
 from workers.jobs import find, selfplay
 from workers.jobs.context import JobError
 from workers.jobs.engine import player_config
@@ -162,3 +164,18 @@ def test_a_worker_remembers_its_batch_size(tmp_path: Path, store: Store) -> None
     context.batches = tmp_path / "batches.json"  # type: ignore[assignment]
     assert find("selfplay").run(context, payload(store, "policy", batch_games=0)).games == 2
     assert "/square8_2p/8x1" in (tmp_path / "batches.json").read_text()
+
+
+def test_a_worker_takes_the_backends_of_the_engine() -> None:
+    """The agent knows their names without importing it; any other ends the command with a sentence."""
+    for name in inference.BACKENDS:
+        for precision in ("", *(f":{each}" for each in inference.PRECISIONS), ":int8"):
+            try:
+                inference.parse_backend(name + precision)
+                known = True
+            except ValueError:
+                known = False
+            assert bool(cli._BACKENDS.fullmatch(name + precision)) == known
+    told = CliRunner().invoke(cli.app, ["--backend", "tensorrt"])
+    assert told.exit_code == 2
+    assert "write auto, torch, onnxruntime or openvino" in told.output

@@ -46,7 +46,7 @@ def test_rounded_batches_answer_as_the_net_does(net: Net) -> None:
     forward = GraphForward("torch:f32", Answer(net), WHERE, "cpu", batch_max=32)
     recorded: list[int] = []
 
-    def record(run: object) -> object:
+    def record(run: object, device: object) -> object:
         recorded.append(1)
         return run
 
