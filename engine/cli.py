@@ -51,7 +51,7 @@ def selfplay(
     resign_below: Annotated[float, typer.Option(help="Chance at which a side gives up; 0 = never.")] = 0.0,
     resign_run: Annotated[int, typer.Option(help="Searches in a row that must agree.")] = 3,
     control_share: Annotated[float, typer.Option(help="Share of games that nobody may give up.")] = 0.1,
-    batch: Annotated[int, typer.Option(min=0, help="Games side by side; 0 = as many as the device likes.")] = 0,
+    batch: Annotated[int, typer.Option(min=0, help="Games side by side; 0 = found by measuring.")] = 64,
     max_seconds: Annotated[float, typer.Option(min=0, help="Stop after this time; 0 = never.")] = 0.0,
     device: Device = "cpu",
     backend: Backend = "auto",
