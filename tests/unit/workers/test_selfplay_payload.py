@@ -34,11 +34,6 @@ OF_THE_RUN = {"max_seconds", "node"}  # the worker bounds the time itself; shard
 MIX = ((600, PlayerSpec("gumbel")), (400, PlayerSpec("heuristic")))
 
 
-@pytest.fixture(autouse=True)
-def _torch_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "_in_use", "torch")
-
-
 @pytest.fixture
 def store() -> Store:
     """With the weights of a small net."""

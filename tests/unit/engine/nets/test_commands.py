@@ -10,18 +10,12 @@ from typer.testing import CliRunner
 
 from engine.cli import app
 from engine.data.shards import load_shard
-from engine.nets import inference
 from engine.nets.net import Net
 from engine.nets.store import Manifest, save
 from engine.rules.geometry import geometry
 
 RUN = CliRunner()
 QUICK = ["--games", "2", "--simulations", "3", "--simulations-fast", "2", "--batch", "2", "--backend", "torch"]
-
-
-@pytest.fixture(autouse=True)
-def _torch_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "_in_use", "torch")
 
 
 @pytest.fixture
