@@ -60,13 +60,15 @@ def selfplay(
 ) -> None:
     """Play games and write them as shards."""
     from engine.nets.inference import InferenceError
+    from engine.nets.inference import use as choose
     from engine.nets.store import ModelError
     from engine.selfplay import SelfplaySpec, play
     from engine.selfplay.names import player_of
     from engine.threads import use
 
+    use(threads)
     try:
-        use(threads, backend)
+        choose(backend)
         player, key = player_of(engine, weights, simulations, mix)
         spec = SelfplaySpec(
             board=board, players=players, player=player, player_key=key, games=games, seed=seed,
@@ -147,6 +149,7 @@ def match(
 ) -> None:
     """Play two players against each other: equal openings, every seating."""
     from engine.nets.inference import InferenceError
+    from engine.nets.inference import use as choose
     from engine.nets.store import ModelError
     from engine.players.names import parse
     from engine.players.player import make
@@ -154,8 +157,9 @@ def match(
     from engine.threads import use
     from engine.tournament.play import MatchSpec, play, points
 
+    use(threads)
     try:
-        use(threads, backend)
+        choose(backend)
         where = geometry(board, players)
         named = [parse(text, model) for text in (first, second)]
         made = [make(each.config, where, each.weights, device) for each in named]

@@ -48,6 +48,7 @@ def play(
 ) -> None:
     """Play in the terminal: yourself against a level, or players of the engine against each other."""
     from engine.nets.inference import InferenceError
+    from engine.nets.inference import use as choose
     from engine.nets.store import ModelError
     from engine.players.names import parse
     from engine.players.player import make
@@ -57,12 +58,13 @@ def play(
     from engine.rules.text import position_text
     from engine.threads import use
 
+    use(threads)
     named = seats or [PERSON]
     if len(named) > players:
         fail(f"{len(named)} are named for {players} seats")
     named += [f"level:{level}"] * (players - len(named))
     try:
-        use(threads, backend)
+        choose(backend)
         start = Game.new(board, players)
         parsed = [None if name == PERSON else parse(name, model) for name in named]
         made = {
@@ -117,6 +119,7 @@ def analyze(
     """Show the best lines of a position and how likely each player is to win."""
     from engine.nets.evaluator import Evaluator, NetEvaluator
     from engine.nets.inference import InferenceError
+    from engine.nets.inference import use as choose
     from engine.nets.store import ModelError, load
     from engine.players.analysis import analysis_svg
     from engine.players.analysis import analyze as search
@@ -125,8 +128,9 @@ def analyze(
     from engine.rules.text import position_text
     from engine.threads import use
 
+    use(threads)
     try:
-        use(threads, backend)
+        choose(backend)
         game = read_position(position, ply, board, players)
         where = game.geometry
         judge: Evaluator = NetEvaluator(load(model, where)[0], where) if model else RolloutEvaluator(where)

@@ -38,7 +38,7 @@ class SelfplaySpec(msgspec.Struct, frozen=True, kw_only=True):
     resign_run: int = 3  # searched decisions in a row that must agree
     control_share: float = 0.1  # of the games that nobody may give up, so that wrong resignations are seen
     shard_seconds: float = 120.0
-    batch_games: int = 64  # side by side; 0 = as many as the device is fast with
+    batch_games: int = 64
     node: str = ""
     job: str = ""
 

@@ -22,14 +22,14 @@ def run(context: Context, payload: BenchmarkPayload) -> BenchmarkResult:
     context.progress(rates=rates)
     batches: dict[str, int] = {}
     if payload.model:
-        nets, weights = engine.load("nets"), engine.weights(context, payload.model)
-        start = time.monotonic()
-        count = int(nets.count_evaluations(weights, context.device, seconds))
-        rates[f"evals_s/{key}"] = engine.milli(count / (time.monotonic() - start))
-        context.progress(rates=rates)
-        batches = {
-            str(name): int(size) for name, size in nets.batch_sizes(weights, context.device, context.batches).items()
-        }
+        nets, weights = engine.load("nets"), context.fetch(payload.model)
+        with engine.computing(context):
+            start = time.monotonic()
+            count = int(nets.count_evaluations(weights, context.device, seconds))
+            rates[f"evals_s/{key}"] = engine.milli(count / (time.monotonic() - start))
+            context.progress(rates=rates)
+            sizes = nets.batch_sizes(weights, context.device, context.batches)
+        batches = {str(name): int(size) for name, size in sizes.items()}
     return BenchmarkResult(rates, batches)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import time
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from workers.jobs.context import JobError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from workers.jobs.context import Context
@@ -36,6 +37,17 @@ def begin(context: Context, rules_version: str) -> None:
         torch.set_num_threads(context.threads)
 
 
+@contextlib.contextmanager
+def computing(context: Context) -> Iterator[None]:
+    """Have nets computed as this worker computes them; a runtime that cannot do it is the machine's fault."""
+    inference = load("nets.inference")
+    inference.use(context.backend)
+    try:
+        yield
+    except inference.InferenceError as error:
+        raise JobError("runner.unusable", f"nets cannot be computed here: {error}", fault="node") from error
+
+
 def rules_version() -> str:
     """The installed rules."""
     return str(load("rules").RULES_VERSION)
@@ -47,8 +59,6 @@ def player(context: Context, spec: PlayerSpec, board: str, players: int, variant
     module = load("players.player")
     try:
         return module.make(player_config(spec), where, weights(context, spec.model), context.device)
-    except load("nets.inference").InferenceError as error:
-        raise JobError("runner.unusable", f"nets cannot be computed here: {error}", fault="node") from error
     except (ValueError, load("nets.store").ModelError) as error:
         raise JobError("player.unusable", f"player {spec.key} cannot be made: {error}") from error
 
@@ -65,11 +75,8 @@ def player_config(spec: PlayerSpec) -> Any:
 
 
 def weights(context: Context, sha256: str) -> Path | None:
-    """Fetch weights and have nets computed as this worker computes them; None for a player without a net."""
-    if not sha256:
-        return None
-    load("nets.inference").use(context.backend)
-    return context.fetch(sha256)
+    """Fetch weights, None for a player without a net."""
+    return context.fetch(sha256) if sha256 else None
 
 
 def milli(value: float) -> int:

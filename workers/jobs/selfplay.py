@@ -42,7 +42,11 @@ def run(context: Context, payload: SelfplayPayload) -> SelfplayResult:
         context.include(ArtifactRef(shard.sha256, shard.size_bytes, "shard"))
     should_stop, late = engine.stop_after(context, payload.max_seconds)
     if played.games < payload.games:
-        _play(context, payload, played, should_stop)
+        try:
+            with engine.computing(context):
+                _play(context, payload, played, should_stop)
+        except (ValueError, engine.load("nets.store").ModelError) as error:
+            raise JobError("payload.invalid", f"{payload.player.key} cannot play: {error}") from error
     if context.should_stop() and not late() and played.games < payload.games:
         raise Stopped
     if not played.games:
@@ -84,22 +88,16 @@ def _play(context: Context, payload: SelfplayPayload, played: Played, should_sto
 
     told = [0]
     module = engine.load("selfplay")
-    try:
-        spec = _spec(context, payload, played, module)
-        module.play(
-            spec,
-            context.work,
-            weights=engine.weights(context, payload.player.model),
-            device=context.device,
-            progress=engine.tell(context),
-            should_stop=should_stop,
-            on_shard=keep,
-            batches=context.batches,
-        )
-    except engine.load("nets.inference").InferenceError as error:
-        raise JobError("runner.unusable", f"nets cannot be computed here: {error}", fault="node") from error
-    except (ValueError, engine.load("nets.store").ModelError) as error:
-        raise JobError("payload.invalid", f"{payload.player.key} cannot play: {error}") from error
+    module.play(
+        _spec(context, payload, played, module),
+        context.work,
+        weights=engine.weights(context, payload.player.model),
+        device=context.device,
+        progress=engine.tell(context),
+        should_stop=should_stop,
+        on_shard=keep,
+        batches=context.batches,
+    )
 
 
 def _spec(context: Context, payload: SelfplayPayload, played: Played, module: Any) -> Any:

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from test_engine_jobs import Context, Store
 
+import engine.selfplay
 from engine.nets import inference
 from engine.nets.net import Net
 from engine.nets.store import Manifest, dump
@@ -24,7 +25,7 @@ from engine.players.player import PlayerConfig
 from engine.rules.geometry import geometry
 from engine.selfplay import ENGINES, TEMPERATURES, SelfplaySpec
 from workers import cli
-from workers.jobs import find, selfplay
+from workers.jobs import find
 from workers.jobs.context import JobError
 from workers.jobs.engine import player_config
 from workqueue.schema import PlayerSpec, SelfplayPayload, TournamentPayload
@@ -63,14 +64,18 @@ def test_every_engine_can_be_asked_for(kind: str, tmp_path: Path, store: Store) 
     assert result.resigned + result.controls <= 2
 
 
-def test_every_setting_of_the_engine_has_a_field(store: Store, tmp_path: Path) -> None:
+def test_every_setting_of_the_engine_has_a_field(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A payload that differs from the defaults everywhere gives a run that does."""
     asked = payload(
         store, "mixed", mix=MIX, simulations_fast=5, full_share_milli=500, temperature="cosine",
         temperature_start_milli=1300, temperature_end_milli=400, temperature_plies=7, opening_plies=2,
         resign_below_milli=50, resign_run=5, control_share_milli=300, shard_seconds=9, batch_games=0,
     )  # fmt: skip
-    spec = selfplay._spec(Context(tmp_path / "a", store), asked, selfplay.Played(), sys.modules["engine.selfplay"])
+    given: list[SelfplaySpec] = []
+    monkeypatch.setattr(engine.selfplay, "play", lambda spec, *_, **__: given.append(spec))
+    with pytest.raises(JobError, match="no game ended"):
+        find("selfplay").run(Context(tmp_path / "a", store), asked)
+    [spec] = given
     assert (spec.resign_below, spec.resign_run, spec.control_share) == (0.05, 5, 0.3)
     assert spec.player.mix == ((0.6, PlayerConfig("gumbel")), (0.4, PlayerConfig("heuristic")))
     plain = SelfplaySpec(board="square8", players=2, player=PlayerConfig("mixed"), player_key="", games=1, seed=1)
