@@ -52,6 +52,9 @@ def selfplay(
     resign_run: Annotated[int, typer.Option(help="Searches in a row that must agree.")] = 3,
     control_share: Annotated[float, typer.Option(help="Share of games that nobody may give up.")] = 0.1,
     batch: Annotated[int, typer.Option(min=0, help="Games side by side; 0 = found by measuring.")] = 64,
+    keep: Annotated[
+        str, typer.Option(help="What the next search keeps of a tree: nothing, values or visits.")
+    ] = "values",
     max_seconds: Annotated[float, typer.Option(min=0, help="Stop after this time; 0 = never.")] = 0.0,
     device: Device = "cpu",
     backend: Backend = "auto",
@@ -75,7 +78,7 @@ def selfplay(
             simulations_fast=simulations_fast, full_share=full_share, temperature=temperature,
             temperature_start=temperature_start, temperature_end=temperature_end, temperature_plies=temperature_plies,
             opening_plies=opening_plies, resign_below=resign_below, resign_run=resign_run, control_share=control_share,
-            batch_games=batch, max_seconds=max_seconds,
+            batch_games=batch, keep=keep, max_seconds=max_seconds,
         )  # fmt: skip
         out.mkdir(parents=True, exist_ok=True)
         with progress() as shown:

@@ -5,7 +5,7 @@ Every payload names models and data by SHA-256 and the rules by version; a worke
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -78,6 +78,7 @@ class SelfplayPayload(Schema, frozen=True):
     resign_below_milli: Annotated[int, msgspec.Meta(ge=0, lt=500)] = 0  # chance at which a side gives up; 0 = never
     resign_run: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3  # searched decisions in a row that must agree
     control_share_milli: Milli = 100  # of the games, played on all the same
+    keep: Literal["nothing", "values", "visits"] = "values"  # of a search's tree for the next search of its game
 
     def __post_init__(self) -> None:
         if self.resign_below_milli and not self.control_share_milli:

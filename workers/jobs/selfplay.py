@@ -123,6 +123,7 @@ def _spec(context: Context, payload: SelfplayPayload, played: Played, module: An
         resign_below=payload.resign_below_milli / 1000,
         resign_run=payload.resign_run,
         control_share=payload.control_share_milli / 1000,
+        keep=payload.keep,
     )
 
 

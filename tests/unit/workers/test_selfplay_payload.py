@@ -69,7 +69,7 @@ def test_every_setting_of_the_engine_has_a_field(store: Store, tmp_path: Path, m
     asked = payload(
         store, "mixed", mix=MIX, simulations_fast=5, full_share_milli=500, temperature="cosine",
         temperature_start_milli=1300, temperature_end_milli=400, temperature_plies=7, opening_plies=2,
-        resign_below_milli=50, resign_run=5, control_share_milli=300, shard_seconds=9, batch_games=0,
+        resign_below_milli=50, resign_run=5, control_share_milli=300, shard_seconds=9, batch_games=0, keep="visits",
     )  # fmt: skip
     given: list[SelfplaySpec] = []
     monkeypatch.setattr(engine.selfplay, "play", lambda spec, *_, **__: given.append(spec))
@@ -108,6 +108,7 @@ def test_a_tournament_seats_mixed_players(tmp_path: Path, store: Store) -> None:
         {"player": {"kind": "mixed", "mix": [[0, {"kind": "random"}]]}},
         {"player": {"kind": "mixed", "mix": [[500, {"kind": "gumbel", "model": "ab"}]]}},
         {"player": {"kind": "mixed", "mix": [[500, {"kind": "mixed", "mix": [[1, {"kind": "random"}]]}]]}},
+        {"keep": "all"},
         {"resign": 1},
     ],
 )  # fmt: skip

@@ -56,6 +56,7 @@ def test_who_gave_up_is_told(weights: str, tmp_path: Path) -> None:
         (["--engine", "stockfish"], "choose one of heuristic, gumbel"),
         (["--temperature", "hot"], "choose one of constant"),
         (["--resign-below", "0.1", "--control-share", "0"], "needs control games"),
+        (["--keep", "all"], "keeps one of nothing, values, visits"),
         (["--backend", "tensorrt"], "choose one of auto, torch"),
     ],
 )
