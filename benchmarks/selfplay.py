@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 import torch
 
 from benchmarks.facts import facts
 from benchmarks.search import measure
-from engine.nets.encoder import PLANES, SCALARS
 from engine.nets.evaluator import NetEvaluator, UniformEvaluator
 from engine.nets.net import Net, parse_size
 from engine.nets.store import load
@@ -75,15 +75,12 @@ def start(
 
 def raw_rate(evaluator: NetEvaluator, batch: int, seconds: float) -> tuple[float, float]:
     """Positions a second that the net alone evaluates, by the wall clock and by CPU time."""
-    size, device = evaluator.where.size, evaluator.device
-    planes = torch.randn(batch, PLANES, size, size, device=device).to(memory_format=torch.channels_last)
-    scalars = torch.randn(batch, SCALARS, device=device)
+    planes, scalars = evaluator.forward.inputs(batch)
+    rng, places = np.random.default_rng(1), np.zeros((batch, 1), np.int64)
+    planes[:], scalars[:] = rng.random(planes.shape), rng.random(scalars.shape)
     done, wall, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - wall < seconds:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=evaluator.half):
-            evaluator.net.answer(planes, scalars)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        evaluator.forward.answer(planes, scalars, places)
         done += batch
     return done / (time.perf_counter() - wall), done / (time.process_time() - cpu)
 

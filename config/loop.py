@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -31,6 +31,8 @@ class SelfplaySettings(Section, frozen=True):
     simulations_fast: Positive = 8
     full_share_milli: Milli = 250
     bootstrap_games: Positive = 1500
+    engine: Literal["gumbel", "mcts", "policy", "mixed"] = "gumbel"  # who plays once there is a champion
+    resign_below_milli: Annotated[int, Meta(ge=0, lt=500)] = 0  # chance at which a side gives up; 0 = never
 
 
 class TrainSettings(Section, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from config.errors import AppError
 
 app = typer.Typer(help="Work for a cluster, or order a worker on this machine.", no_args_is_help=False)
+_BACKENDS = re.compile(r"(auto|torch|openvino)(:f32|:bf16)?|onnxruntime(:f32)?")  # as the engine reads them
 _ORDERS = "pause, resume, drain, undrain, stop-after-job, stop-after-game or stop"
 
 
@@ -25,6 +27,9 @@ def work(
     worker_id: Annotated[str, typer.Option("--id", help="Name of this worker; the host's name by default.")] = "",
     slots: Annotated[int | None, typer.Option(help="Jobs at once on the CPU.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of one job.")] = None,
+    backend: Annotated[
+        str, typer.Option(help="What computes nets: auto, torch, onnxruntime or openvino, :f32 or :bf16 after it.")
+    ] = "auto",
     kinds: Annotated[str, typer.Option(help="Kinds of jobs to run, separated by commas; all by default.")] = "",
     labels: Annotated[str, typer.Option(help="Labels that jobs may ask for, separated by commas.")] = "",
     gossip: Annotated[str, typer.Option(help="HOST:PORT that voters reach; a death is noticed sooner then.")] = "",
@@ -40,6 +45,11 @@ def work(
     """Join a cluster and run its jobs until told to stop (SIGTERM, Ctrl-C, or `rift worker order stop`)."""
     if context.invoked_subcommand:
         return
+    if not _BACKENDS.fullmatch(backend):
+        typer.echo(
+            f"--backend {backend!r}: write auto, torch, onnxruntime or openvino, with :f32 or :bf16 after it", err=True
+        )
+        raise typer.Exit(2)
     flags: dict[str, Any] = {
         "id": worker_id, "join": join, "token_file": token_file and str(token_file), "ca": ca and str(ca),
         "data": data and str(data), "slots": slots, "threads": threads,
@@ -51,7 +61,7 @@ def work(
 
     try:
         settings = settings_of(config, {key: value for key, value in flags.items() if value})
-        extra = Extra(spot_command, memory_mb, hang_s * 1000, grace_s * 1000, canary)
+        extra = Extra(spot_command, memory_mb, hang_s * 1000, grace_s * 1000, canary, backend)
         code = asyncio.run(work_for(settings, extra))
     except AppError as error:
         typer.echo(str(error), err=True)

@@ -14,6 +14,7 @@ class Limits:
     memory_mb: int  # of one runner with its children; 0 = not watched
     disk_bytes: int
     floor_bytes: int
+    backend: str = "auto"  # what computes nets
     canary: str = ""  # "module:function" that a runner calls before its first job
     tick_s: float = 0.1
     watch_s: float = 0.5

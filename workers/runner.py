@@ -52,6 +52,8 @@ class Context:
         self.work = Path(task.work)
         self.threads = task.threads
         self.device = device
+        self.backend = task.backend
+        self.batches = Path(task.batches) if task.batches else None
         self._outbox = Path(task.outbox)
         self._cursor = msgspec.msgpack.decode(task.cursor) or {}
         self._link = link

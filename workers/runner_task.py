@@ -17,3 +17,5 @@ class Task(msgspec.Struct, frozen=True):
     work: str
     outbox: str
     threads: int
+    backend: str = "auto"  # what computes nets
+    batches: str = ""  # file of the batch sizes that this machine is fast with

@@ -107,6 +107,7 @@ class Runners:
         task = Task(
             lease.job, lease.attempt, lease.kind, lease.config, bytes(lease.payload), bytes(lease.cursor),
             str(folder), str(entry.folder), self._limits.threads or lease.requires.cpus,
+            self._limits.backend, str(self._data / "batches.json"),
         )  # fmt: skip
         self.processes[slot].send("run", task)
 

@@ -46,6 +46,7 @@ class Extra(msgspec.Struct, frozen=True):
     hang_ms: int = 300_000
     grace_ms: int = 20_000
     canary: bool = True
+    backend: str = "auto"  # what computes nets
 
 
 def settings_of(path: Path | None, flags: dict[str, Any]) -> WorkerSettings:
@@ -105,6 +106,7 @@ def plan(settings: WorkerSettings, extra: Extra, capability: Capability) -> tupl
     limits = Limits(
         cpus=capability.cpus,
         threads=settings.threads,
+        backend=extra.backend,
         memory_mb=extra.memory_mb or capability.ram_mb // len(slots),
         disk_bytes=settings.disk_mb << 20,
         floor_bytes=settings.floor_mb << 20,

@@ -5,11 +5,13 @@ Every payload names models and data by SHA-256 and the rules by version; a worke
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]  # of what is summed up in a config's totals
+Milli = Annotated[int, msgspec.Meta(ge=0, le=1000)]  # a share or a chance
+Share = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]  # thousandths of a weight; weights need not sum to one
 
 
 class Schema(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -19,16 +21,27 @@ class Schema(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 class PlayerSpec(Schema, frozen=True):
     """A player: what decides, with which weights and how long. Its key is the identity that ratings are kept for."""
 
-    kind: str  # "random", "heuristic", "flat_mc", "alphabeta", "policy", "gumbel"
+    kind: str  # "random", "heuristic", "flat_mc", "alphabeta", "search", "policy", "gumbel", "mixed"; self-play: "mcts"
     model: str = ""  # sha256 of the weights; empty for players without a net
     simulations: int = 0
     depth: int = 0
     temperature_milli: int = 0
+    # Of a mixed player: who decides and how often (in self-play: who gets a seat). They share its model.
+    mix: Annotated[tuple[tuple[Share, PlayerSpec], ...], msgspec.Meta(max_length=16)] = ()
+
+    def __post_init__(self) -> None:
+        if self.mix and self.kind != "mixed":
+            raise ValueError(f"a mix is for a mixed player, not for {self.kind}")
+        if any(part.model or part.mix for _, part in self.mix):
+            raise ValueError("the parts of a mixed player name no model of their own and are not mixed themselves")
 
     @property
     def key(self) -> str:
         """`model-or-none:kind:budget`, the participant of the match log."""
         budget = f"s{self.simulations}" if self.simulations else f"d{self.depth}" if self.depth else "-"
+        if self.mix:
+            parts = (f"{share / 1000:g}*{part.key.removeprefix('none:')}" for share, part in self.mix)
+            budget = "+".join(parts) + (f":s{self.simulations}" if self.simulations else "")
         heat = f":t{self.temperature_milli}" if self.temperature_milli else ""
         return f"{self.model or 'none'}:{self.kind}:{budget}{heat}"
 
@@ -55,13 +68,21 @@ class SelfplayPayload(Schema, frozen=True):
     max_seconds: int = 0
     simulations_fast: int = 0  # playout-cap randomisation: budget of the cheap moves
     full_share_milli: int = 250  # share of moves searched with the full budget
-    temperature: str = "linear"  # "constant", "step", "linear", "cosine", "entropy"
+    temperature: str = "linear"  # "constant", "step", "linear", "cosine", "entropy", "curriculum"
     temperature_start_milli: int = 1000
     temperature_end_milli: int = 250
     temperature_plies: int = 40
     opening_plies: int = 4  # random plies before the first searched one, at most
     shard_seconds: int = 120
-    batch_games: int = 64
+    batch_games: int = 64  # side by side; 0 = as many as the device is fast with
+    resign_below_milli: Annotated[int, msgspec.Meta(ge=0, lt=500)] = 0  # chance at which a side gives up; 0 = never
+    resign_run: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3  # searched decisions in a row that must agree
+    control_share_milli: Milli = 100  # of the games, played on all the same
+    keep: Literal["nothing", "values", "visits"] = "values"  # of a search's tree for the next search of its game
+
+    def __post_init__(self) -> None:
+        if self.resign_below_milli and not self.control_share_milli:
+            raise ValueError("resignation needs control games: give control_share_milli more than 0")
 
 
 class SelfplayResult(Schema, frozen=True):
@@ -76,6 +97,9 @@ class SelfplayResult(Schema, frozen=True):
     player_key: str
     rules_version: str
     policy_entropy_milli: int = 0
+    resigned: Count = 0  # games that one side gave up
+    controls: Count = 0  # games that would have been given up, played on all the same
+    controls_wrong: Count = 0  # of those, won by the side that would have given up
 
 
 class TrainPayload(Schema, frozen=True):
@@ -94,6 +118,7 @@ class TrainPayload(Schema, frozen=True):
     learning_rate_micro: int = 1000
     checkpoint_steps: int = 200
     heldout_milli: int = 50
+    surprise_milli: Milli = 0  # share of picks in proportion to how far a target lies from the parent's policy
 
 
 class TrainResult(Schema, frozen=True):
@@ -232,6 +257,7 @@ class BenchmarkResult(Schema, frozen=True):
     """Rates in thousandths a second, by name."""
 
     rates: dict[str, int]
+    batches: dict[str, int] = {}  # games side by side that it is fast with, by device, backend, config and net's shape
 
 
 KINDS: dict[str, tuple[type[Schema], type[Schema]]] = {

@@ -16,6 +16,13 @@ def verify(path: Path, device: str = "cpu") -> Probed:
     return probe.verify(path, device)
 
 
+def batch_sizes(path: Path, device: str = "cpu", memory: Path | None = None) -> dict[str, int]:
+    """See engine.nets.probe.batch_sizes."""
+    from engine.nets import probe
+
+    return probe.batch_sizes(path, device, memory)
+
+
 def count_evaluations(path: Path, device: str = "cpu", seconds: float = 1.0) -> int:
     """See engine.nets.probe.count_evaluations."""
     from engine.nets import probe

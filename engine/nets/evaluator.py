@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.nets.encoder import PLANES, SCALARS, Floats, encode_rows, head_index
+from engine.nets.encoder import Floats, encode_rows, head_index
+from engine.nets.inference import open_forward
 from engine.nets.net import Net
 from engine.rules import layout as lay
 from engine.rules.cells import Words
 from engine.rules.geometry import Geometry
-
-BATCH_MAX = 1024
 
 
 class Evaluator(Protocol):
@@ -30,44 +29,35 @@ class Evaluator(Protocol):
 
 
 class NetEvaluator:
-    """A net on one device."""
+    """A net on one device, computed by a backend (`engine.nets.inference`); raises InferenceError when made."""
 
-    def __init__(self, net: Net, where: Geometry, device: str = "cpu") -> None:
-        self.where = where
-        self.device = torch.device(device)
-        self.net = net.to(self.device).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.half = self.device.type == "cuda"
+    def __init__(self, net: Net, where: Geometry, device: str = "cpu", backend: str = "") -> None:
+        self.where, self.device, self.net = where, torch.device(device), net
+        self.forward = open_forward(net, where, device, backend)
         self._index = head_index(where)
         self.evaluations = 0
 
     def evaluate(self, data: Words, rows: Words, codes: Words, counts: Words) -> tuple[Floats, Floats]:
         """See Evaluator."""
+        most = self.forward.batch_max
+        if len(rows) <= most:
+            return self._part(data, rows, codes, counts)
         parts = [
-            self._part(data, rows[k : k + BATCH_MAX], codes[k : k + BATCH_MAX], counts[k : k + BATCH_MAX])
-            for k in range(0, len(rows), BATCH_MAX)
+            self._part(data, rows[k : k + most], codes[k : k + most], counts[k : k + most])
+            for k in range(0, len(rows), most)
         ]
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     def _part(self, data: Words, rows: Words, codes: Words, counts: Words) -> tuple[Floats, Floats]:
-        n, size = len(rows), self.where.size
-        planes = np.empty((n, PLANES, size * size), dtype=np.float32)
-        scalars = np.empty((n, SCALARS), dtype=np.float32)
+        planes, scalars = self.forward.inputs(len(rows))
         encode_rows(data, rows, self.where.tables, planes, scalars)
-        self.evaluations += n
-        policy, value = self._forward(planes.reshape(n, PLANES, size, size), scalars)
+        self.evaluations += len(rows)
         width = max(1, int(counts.max()))
         used = np.clip(codes[:, :width], 0, self.where.tables.policy_size - 1)
-        logits = np.take_along_axis(policy, self._index[used], axis=1).astype(np.float32)
+        logits, chances = self.forward.answer(planes, scalars, self._index[used])
         if width < codes.shape[1]:
             logits = np.pad(logits, ((0, 0), (0, codes.shape[1] - width)))
-        return logits, absolute(value, data[rows, lay.PLAYER])
-
-    def _forward(self, planes: Floats, scalars: Floats) -> tuple[Floats, Floats]:
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            x = torch.from_numpy(planes).to(self.device).to(memory_format=torch.channels_last)
-            policy, value = self.net.answer(x, torch.from_numpy(scalars).to(self.device))
-            chances = torch.softmax(value.float(), 1)
-            return policy.float().cpu().numpy(), chances.cpu().numpy()
+        return logits, absolute(chances, data[rows, lay.PLAYER])
 
 
 def absolute(value: Floats, movers: Words) -> Floats:

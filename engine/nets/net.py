@@ -82,17 +82,18 @@ class Net(nn.Module):
         """Return policy logits [batch, planes * frame] and value logits [batch, players]: what play needs."""
         x, pool = self.trunk(planes, scalars)
         hidden = functional.relu(self.pooled(pool))
-        return self._policy(x, hidden), self.value(hidden)
+        return self.logits(x, hidden), self.value(hidden)
 
     def forward(self, planes: Tensor, scalars: Tensor) -> Heads:
         """planes [batch, 29, size, size], scalars [batch, 34]."""
         x, pool = self.trunk(planes, scalars)
         hidden = functional.relu(self.pooled(pool))
-        return Heads(self._policy(x, hidden), self.value(hidden), self.rank(hidden), self.owner(x), self.margin(hidden))
+        return Heads(self.logits(x, hidden), self.value(hidden), self.rank(hidden), self.owner(x), self.margin(hidden))
 
-    def _policy(self, x: Tensor, hidden: Tensor) -> Tensor:
+    def logits(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """Return policy logits [batch, planes * frame] of features and their pooled summary, in the features' type."""
         cells = self.policy(functional.relu(self.policy_mix(x)))
-        whole = self.policy_scalar(hidden)[:, :, None, None].expand(-1, -1, self.size, self.size)
+        whole = self.policy_scalar(hidden).to(cells.dtype)[:, :, None, None].expand(-1, -1, self.size, self.size)
         return torch.cat((cells, whole), 1).flatten(1)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from engine.nets.batch import batch_for, name_of, remembered
 from engine.nets.evaluator import Evaluator, NetEvaluator
+from engine.nets.inference import SLACK, InferenceError
 from engine.nets.net import Net
 from engine.nets.store import ModelError, load
 from engine.players.player import legal_of
@@ -19,7 +21,7 @@ from engine.rules.kernels import apply, new_game
 
 POSITIONS, PLIES, SEED = 64, 40, 11
 BATCH = 256
-SLACK_CPU, SLACK_DEVICE = 1e-3, 3e-2  # of a chance; a device may compute in bfloat16
+SLACK_CPU, SLACK_DEVICE = SLACK["f32"], SLACK["bf16"]  # of a chance; a device may compute in bfloat16
 
 
 class Probed(msgspec.Struct, frozen=True):
@@ -53,7 +55,7 @@ def verify(path: Path, device: str = "cpu") -> Probed:
     where = manifest.geometry()
     data, rows = known_positions(where)
     codes, counts = legal_of(data, rows, where)
-    whole = NetEvaluator(net, where, "cpu")
+    whole = NetEvaluator(net, where, "cpu", "torch")
     logits, chances = whole.evaluate(data, rows, codes, counts)
     if not (np.isfinite(logits).all() and np.isfinite(chances).all()):
         return Probed(len(rows), "it answers with values that are not numbers")
@@ -63,11 +65,22 @@ def verify(path: Path, device: str = "cpu") -> Probed:
     if np.abs(alone - chances[:1]).max() > SLACK_CPU:
         return Probed(len(rows), "it answers differently alone and in a batch")
     if device != "cpu":
-        _, other = NetEvaluator(net, where, device).evaluate(data, rows, codes, counts)
+        try:
+            _, other = NetEvaluator(net, where, device, "torch").evaluate(data, rows, codes, counts)
+        except InferenceError as error:
+            return Probed(len(rows), str(error))
         worst = float(np.abs(other - chances).max())
         if worst > SLACK_DEVICE:
             return Probed(len(rows), f"{device} answers differently from the CPU, by up to {worst:.3f} of a chance")
     return Probed(len(rows))
+
+
+def batch_sizes(path: Path, device: str = "cpu", memory: Path | None = None) -> dict[str, int]:
+    """Return the batch sizes remembered in a file, that for these weights among them; raises ModelError."""
+    net, manifest = load(path)
+    evaluator = NetEvaluator(net, manifest.geometry(), device)
+    found = {name_of(evaluator): batch_for(evaluator, memory)}
+    return {name: batch.size for name, batch in ((remembered(memory) if memory else {}) | found).items()}
 
 
 def count_evaluations(path: Path, device: str = "cpu", seconds: float = 1.0) -> int:

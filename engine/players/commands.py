@@ -20,6 +20,9 @@ Board = Annotated[str, typer.Option(help="square8, square19, hex8 or hexagonal."
 Seats = Annotated[int, typer.Option("--players", min=2, max=4, help="Players of a game.")]
 Model = Annotated[Path | None, typer.Option(help="A model.safetensors, for levels that play with a net.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the net.")]
+Backend = Annotated[
+    str, typer.Option(help="What computes nets: auto, torch, onnxruntime or openvino, with :f32 or :bf16 after it.")
+]
 PERSON = "person"
 
 
@@ -40,9 +43,12 @@ def play(
     model: Model = None,
     seed: Annotated[int, typer.Option(help="Equal seeds and moves give equal games.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Write the game here; `rift engine show` shows it.")] = None,
+    backend: Backend = "auto",
     threads: Threads = 1,
 ) -> None:
     """Play in the terminal: yourself against a level, or players of the engine against each other."""
+    from engine.nets.inference import InferenceError
+    from engine.nets.inference import use as choose
     from engine.nets.store import ModelError
     from engine.players.names import parse
     from engine.players.player import make
@@ -58,13 +64,14 @@ def play(
         fail(f"{len(named)} are named for {players} seats")
     named += [f"level:{level}"] * (players - len(named))
     try:
+        choose(backend)
         start = Game.new(board, players)
         parsed = [None if name == PERSON else parse(name, model) for name in named]
         made = {
             seat: None if one is None else make(one.config, start.geometry, one.weights)
             for seat, one in enumerate(parsed, 1)
         }
-    except (ValueError, RulesError, ModelError) as error:
+    except (ValueError, RulesError, ModelError, InferenceError) as error:
         fail(str(error))
     table = Table(start, made, seed)
     console.print("  ".join(f"player {seat}: {name}" for seat, name in enumerate(named, 1)), highlight=False)
@@ -105,11 +112,14 @@ def analyze(
     simulations: Annotated[int, typer.Option(min=1, help="Positions to look at.")] = 400,
     lines: Annotated[int, typer.Option(min=1, max=30, help="Lines to show.")] = 5,
     svg: Annotated[Path | None, typer.Option(help="Write a picture with the lines as arrows here.")] = None,
+    backend: Backend = "auto",
     threads: Threads = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show the best lines of a position and how likely each player is to win."""
     from engine.nets.evaluator import Evaluator, NetEvaluator
+    from engine.nets.inference import InferenceError
+    from engine.nets.inference import use as choose
     from engine.nets.store import ModelError, load
     from engine.players.analysis import analysis_svg
     from engine.players.analysis import analyze as search
@@ -120,11 +130,12 @@ def analyze(
 
     use(threads)
     try:
+        choose(backend)
         game = read_position(position, ply, board, players)
         where = game.geometry
         judge: Evaluator = NetEvaluator(load(model, where)[0], where) if model else RolloutEvaluator(where)
         found = search(game, judge, simulations, lines)
-    except (ValueError, OSError, RulesError, ModelError) as error:
+    except (ValueError, OSError, RulesError, ModelError, InferenceError) as error:
         fail(str(error))
     if svg:
         svg.write_text(analysis_svg(game, found))

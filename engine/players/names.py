@@ -103,7 +103,8 @@ def key_of(config: PlayerConfig, weights: Path | None) -> str:
     """Return the key in a match log: `model-or-none:kind:budget`, with a temperature if there is one."""
     budget = f"s{config.simulations}" if config.simulations else f"d{config.depth}" if config.depth else "-"
     if config.mix:
-        budget = "+".join(f"{share:g}*{key_of(part, None).removeprefix('none:')}" for share, part in config.mix)
+        parts = (f"{share:g}*{key_of(part, None).removeprefix('none:')}" for share, part in config.mix)
+        budget = "+".join(parts) + (f":s{config.simulations}" if config.simulations else "")
     heat = f":t{round(config.temperature * 1000)}" if config.temperature else ""
     model = digest(weights.read_bytes()) if weights else "none"
     return f"{model}:{config.kind}:{budget}{heat}"

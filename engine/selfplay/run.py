@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.nets.batch import batch_for
 from engine.nets.encoder import Floats
 from engine.nets.evaluator import Evaluator, NetEvaluator
 from engine.nets.store import load
@@ -30,6 +32,7 @@ from engine.selfplay.games import FORCED_MAX, Running, advance, play_codes, writ
 from engine.selfplay.spec import WITH_NET, SelfplaySpec, SelfplaySummary, ShardInfo, temperature_at
 
 Progress = Callable[[dict[str, object]], None]
+SIDE_BY_SIDE = 64  # games, where no number is given and there is no net to fill batches for
 HEURISTIC_HEAT = 1.5  # of the soft policy target that heuristic scores make
 
 
@@ -39,7 +42,7 @@ class Selfplay:
     def __init__(self, spec: SelfplaySpec, folder: Path, evaluator: Evaluator | None) -> None:
         self.spec, self.folder = spec, folder
         self.where: Geometry = geometry(spec.board, spec.players, spec.variant)
-        self.slots = max(1, min(spec.batch_games, spec.games))
+        self.slots = max(1, min(spec.batch_games or SIDE_BY_SIDE, spec.games))
         self.data: Words = np.zeros((self.slots, self.where.tables.state_words), np.int32)
         self.simulations = spec.player.simulations or 32
         self.search: GumbelSearch | None = None
@@ -228,6 +231,8 @@ class Selfplay:
             return None
         games, self.finished = self.finished, []
         path, info = write_shard(self.spec, games, self.folder)
+        resigned, controls, wrong = resignations(games)
+        info = msgspec.structs.replace(info, resigned=resigned, controls=controls, controls_wrong=wrong)
         self.shards.append(info)
         return path, info
 
@@ -238,6 +243,13 @@ class Selfplay:
             self.entropy / max(1, self.positions), self.resigned, self.controls, self.controls_wrong,
             self.search.evaluations if self.search else 0,
         )  # fmt: skip
+
+
+def resignations(games: list[Running]) -> tuple[int, int, int]:
+    """Count games that a side gave up, controls that it would have given up, and those of them that it won."""
+    controls = [game for game in games if game.given_up >= 0 and not game.resigned]
+    wrong = sum(int(game.ranks[game.given_up]) == 1 for game in controls)
+    return sum(game.resigned for game in games), len(controls), wrong
 
 
 def entropy_of(probs: Floats) -> float:
@@ -251,13 +263,20 @@ def play(
     *,
     weights: Path | None = None,
     device: str = "cpu",
+    batches: Path | None = None,
     progress: Progress = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     on_shard: Callable[[Path, ShardInfo], None] = lambda *_: None,
 ) -> SelfplaySummary:
-    """Play until the games, the time or the patience are used up; every finished game is in a shard."""
+    """Play until the games, the time or the patience are used up; every finished game is in a shard.
+
+    Without a number of games side by side (`batch_games`) as many as the device is fast with, remembered in `batches`.
+    """
     where = geometry(spec.board, spec.players, spec.variant)
     evaluator = NetEvaluator(load(weights, where)[0], where, device) if weights is not None else None
+    if not spec.batch_games and evaluator is not None:
+        found = batch_for(evaluator, batches)
+        spec = msgspec.structs.replace(spec, batch_games=found.size)
     run = Selfplay(spec, out_dir, evaluator)
     begun = last_shard = last_word = time.monotonic()
     while run.step():

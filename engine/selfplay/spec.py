@@ -75,6 +75,9 @@ class ShardInfo(msgspec.Struct, frozen=True):
     plies: int
     wins: tuple[int, ...]  # by seat
     policy_entropy: float  # nats, mean over the targets
+    resigned: int = 0  # as in SelfplaySummary
+    controls: int = 0
+    controls_wrong: int = 0
 
 
 class SelfplaySummary(msgspec.Struct, frozen=True):

@@ -20,12 +20,17 @@ def run(context: Context, payload: BenchmarkPayload) -> BenchmarkResult:
     seconds = payload.seconds / 2 if payload.model else payload.seconds
     rates = {f"games_s/{key}": game_rate(payload.board, payload.players, seconds)}
     context.progress(rates=rates)
+    batches: dict[str, int] = {}
     if payload.model:
-        nets = engine.load("nets")
-        start = time.monotonic()
-        count = int(nets.count_evaluations(context.fetch(payload.model), context.device, seconds))
-        rates[f"evals_s/{key}"] = engine.milli(count / (time.monotonic() - start))
-    return BenchmarkResult(rates)
+        nets, weights = engine.load("nets"), context.fetch(payload.model)
+        with engine.computing(context):
+            start = time.monotonic()
+            count = int(nets.count_evaluations(weights, context.device, seconds))
+            rates[f"evals_s/{key}"] = engine.milli(count / (time.monotonic() - start))
+            context.progress(rates=rates)
+            sizes = nets.batch_sizes(weights, context.device, context.batches)
+        batches = {str(name): int(size) for name, size in sizes.items()}
+    return BenchmarkResult(rates, batches)
 
 
 KIND = Kind(BenchmarkPayload, BenchmarkResult, run)

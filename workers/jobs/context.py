@@ -35,6 +35,8 @@ class Context(Protocol):
     work: Path  # an empty folder of this attempt's own
     threads: int
     device: str  # "cpu" or "cuda:0": what the engine may use
+    backend: str  # what computes nets, as `engine.nets.inference` reads it
+    batches: Path | None  # where the batch sizes of this machine are remembered
 
     @property
     def cursor(self) -> dict[str, object]:

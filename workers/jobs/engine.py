@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import time
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from workers.jobs.context import JobError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from workers.jobs.context import Context
@@ -36,6 +37,17 @@ def begin(context: Context, rules_version: str) -> None:
         torch.set_num_threads(context.threads)
 
 
+@contextlib.contextmanager
+def computing(context: Context) -> Iterator[None]:
+    """Have nets computed as this worker computes them; a runtime that cannot do it is the machine's fault."""
+    inference = load("nets.inference")
+    inference.use(context.backend)
+    try:
+        yield
+    except inference.InferenceError as error:
+        raise JobError("runner.unusable", f"nets cannot be computed here: {error}", fault="node") from error
+
+
 def rules_version() -> str:
     """The installed rules."""
     return str(load("rules").RULES_VERSION)
@@ -54,7 +66,11 @@ def player(context: Context, spec: PlayerSpec, board: str, players: int, variant
 def player_config(spec: PlayerSpec) -> Any:
     """Return the engine's description of a player."""
     return load("players.player").PlayerConfig(
-        kind=spec.kind, simulations=spec.simulations, depth=spec.depth, temperature=spec.temperature_milli / 1000
+        kind=spec.kind,
+        simulations=spec.simulations,
+        depth=spec.depth,
+        temperature=spec.temperature_milli / 1000,
+        mix=tuple((share / 1000, player_config(part)) for share, part in spec.mix),
     )
 
 

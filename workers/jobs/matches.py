@@ -64,7 +64,8 @@ def _run(context: Context, payload: Payload, entrants: Sequence[PlayerSpec], gam
         format=form,
         job=context.job,
     )
-    made = [engine.player(context, entrant, payload.board, payload.players, payload.variant) for entrant in entrants]
+    with engine.computing(context):
+        made = [engine.player(context, each, payload.board, payload.players, payload.variant) for each in entrants]
     keys = [entrant.key for entrant in entrants]
 
     def enough(played: Sequence[Any]) -> bool:

@@ -28,6 +28,9 @@ class Played(msgspec.Struct):
     entropy_milli: int = 0  # weighted by positions
     wins: list[int] = []
     shards: list[ShardRef] = []
+    resigned: int = 0
+    controls: int = 0
+    controls_wrong: int = 0
 
 
 def run(context: Context, payload: SelfplayPayload) -> SelfplayResult:
@@ -39,7 +42,11 @@ def run(context: Context, payload: SelfplayPayload) -> SelfplayResult:
         context.include(ArtifactRef(shard.sha256, shard.size_bytes, "shard"))
     should_stop, late = engine.stop_after(context, payload.max_seconds)
     if played.games < payload.games:
-        _play(context, payload, played, should_stop)
+        try:
+            with engine.computing(context):
+                _play(context, payload, played, should_stop)
+        except (ValueError, engine.load("nets.store").ModelError) as error:
+            raise JobError("payload.invalid", f"{payload.player.key} cannot play: {error}") from error
     if context.should_stop() and not late() and played.games < payload.games:
         raise Stopped
     if not played.games:
@@ -54,6 +61,9 @@ def run(context: Context, payload: SelfplayPayload) -> SelfplayResult:
         player_key=payload.player.key,
         rules_version=engine.rules_version(),
         policy_entropy_milli=played.entropy_milli // max(played.positions, 1),
+        resigned=played.resigned,
+        controls=played.controls,
+        controls_wrong=played.controls_wrong,
     )
 
 
@@ -67,6 +77,9 @@ def _play(context: Context, payload: SelfplayPayload, played: Played, should_sto
         played.plies += info.plies
         played.positions += info.positions
         played.entropy_milli += engine.milli(info.policy_entropy) * info.positions
+        played.resigned += info.resigned
+        played.controls += info.controls
+        played.controls_wrong += info.controls_wrong
         played.wins = [sum(pair) for pair in zip(played.wins, info.wins, strict=True)]
         played.milli_s += engine.milli(time.monotonic() - start) - told[0]
         told[0] = engine.milli(time.monotonic() - start)
@@ -83,6 +96,7 @@ def _play(context: Context, payload: SelfplayPayload, played: Played, should_sto
         progress=engine.tell(context),
         should_stop=should_stop,
         on_shard=keep,
+        batches=context.batches,
     )
 
 
@@ -106,6 +120,10 @@ def _spec(context: Context, payload: SelfplayPayload, played: Played, module: An
         opening_plies=payload.opening_plies,
         shard_seconds=payload.shard_seconds,
         batch_games=payload.batch_games,
+        resign_below=payload.resign_below_milli / 1000,
+        resign_run=payload.resign_run,
+        control_share=payload.control_share_milli / 1000,
+        keep=payload.keep,
     )
 
 

@@ -78,6 +78,7 @@ def _spec(payload: TrainPayload, module: Any) -> Any:
         learning_rate=payload.learning_rate_micro / 1_000_000,
         checkpoint_steps=payload.checkpoint_steps,
         heldout=payload.heldout_milli / 1000,
+        surprise=payload.surprise_milli / 1000,
     )
 
 

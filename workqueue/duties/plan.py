@@ -128,7 +128,7 @@ def _selfplay_payload(view: ConfigView, settings: LoopSettings, seed: int) -> Se
     board, players = parts(view.config)
     if view.champion:
         budget = tuning.value(settings, view.config, "selfplay.simulations_full")
-        player = PlayerSpec("gumbel", view.champion, budget)
+        player = PlayerSpec(settings.selfplay.engine, view.champion, budget)
     else:
         player = PlayerSpec("heuristic")  # plays until there is a first model
     return SelfplayPayload(
@@ -139,6 +139,8 @@ def _selfplay_payload(view: ConfigView, settings: LoopSettings, seed: int) -> Se
         seed=seed,
         simulations_fast=settings.selfplay.simulations_fast,
         full_share_milli=settings.selfplay.full_share_milli,
+        resign_below_milli=settings.selfplay.resign_below_milli,
+        batch_games=0,  # as many as the worker's device is fast with
         opening_plies=tuning.value(settings, view.config, "selfplay.opening_plies"),
     )
 

@@ -289,3 +289,20 @@ def test_windows_grow_slower_than_the_data() -> None:
     assert 40 < plan.window_games(400, SETTINGS) < 200
     shards = [Shard(f"s{k}", 10, 100, "", "w") for k in range(9)]
     assert plan.window(shards, 25) == ("s0", "s1", "s2")
+
+
+def test_settings_say_how_games_are_made() -> None:
+    """The champion's games are played as the settings say; what they leave open is the payload's default."""
+    chosen = SelfplaySettings(engine="mixed", resign_below_milli=40)
+    view = msgspec.structs.replace(World().view(), champion="ab")
+    payload = plan._selfplay_payload(view, msgspec.structs.replace(SETTINGS, selfplay=chosen), 1)
+    assert (payload.player.kind, payload.player.model) == ("mixed", "ab")
+    assert (payload.resign_below_milli, payload.control_share_milli, payload.batch_games) == (40, 100, 0)
+    assert plan._selfplay_payload(view, SETTINGS, 1).player.kind == "gumbel"
+
+
+@pytest.mark.parametrize("wrong", [{"engine": "heuristic"}, {"resign_below_milli": 500}])
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
+    """When they are set, not when a worker plays."""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(wrong, SelfplaySettings)

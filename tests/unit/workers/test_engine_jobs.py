@@ -39,6 +39,7 @@ class Context:
     """A worker in memory."""
 
     config, kind, attempt, job, threads, device = "square8_2p", "x", 1, "j", 1, "cpu"
+    backend, batches = "torch", None
 
     def __init__(self, folder: Path, store: Store, cursor: dict[str, object] | None = None) -> None:
         folder.mkdir()

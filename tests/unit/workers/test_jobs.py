@@ -34,6 +34,7 @@ class Context:
         self.job, self.attempt, self.kind, self.config = "j", 1, "x", "square8_2p"
         self.work = folder
         self.threads, self.device = 1, "cpu"
+        self.backend, self.batches = "torch", None
         self.cursor = cursor or {}
         self.stop = False
         self.stored: dict[str, bytes] = {}

@@ -98,3 +98,4 @@ def test_benchmark_counts_evaluations(tmp_path: Path, store: Store, model: str) 
     result = find("benchmark").run(Context(tmp_path / "a", store), BenchmarkPayload("square8", 2, 1, model))
     assert result.rates["games_s/square8_2p"] > 0
     assert result.rates["evals_s/square8_2p"] > 0
+    assert [name.rpartition("/t")[2].partition("/")[2] for name in result.batches] == ["square8_2p/8x1"]

@@ -1,0 +1,85 @@
+"""The commands say everything that self-play offers and name what they cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from engine.cli import app
+from engine.data.shards import load_shard
+from engine.nets.net import Net
+from engine.nets.store import Manifest, save
+from engine.rules.geometry import geometry
+
+RUN = CliRunner()
+QUICK = ["--games", "2", "--simulations", "3", "--simulations-fast", "2", "--batch", "2", "--backend", "torch"]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    torch.manual_seed(2)
+    return str(save(Net(geometry("square8", 2), 8, 1), Manifest("square8", 2, "8x1"), tmp_path)[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ([], "gumbel:s3"),
+        (["--engine", "mcts", "--temperature", "entropy"], "mcts:s3"),
+        (["--engine", "policy", "--temperature", "curriculum"], "policy:-"),
+        (["--mix", "0.6*gumbel+0.4*heuristic", "--full-share", "1"], "mixed:0.6*gumbel:-+0.4*heuristic:-:s3"),
+    ],
+)
+def test_every_engine_plays(arguments: list[str], kind: str, weights: str, tmp_path: Path) -> None:
+    """Into shards that name it."""
+    done = RUN.invoke(app, ["selfplay", str(tmp_path / "out"), "--weights", weights, *QUICK, *arguments])
+    assert done.exit_code == 0, done.output
+    [shard] = (tmp_path / "out").glob("*.npz")
+    assert load_shard(shard).meta.player.partition(":")[2] == kind
+
+
+def test_who_gave_up_is_told(weights: str, tmp_path: Path) -> None:
+    """With how often giving up would have been wrong."""
+    arguments = ["--weights", weights, *QUICK, "--resign-below", "0.49", "--resign-run", "1", "--control-share", "0.5"]
+    done = RUN.invoke(app, ["selfplay", str(tmp_path / "out"), *arguments])
+    assert done.exit_code == 0, done.output
+    assert "played on as controls" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--engine", "gumbel"], "needs the weights of a net"),
+        (["--engine", "stockfish"], "choose one of heuristic, gumbel"),
+        (["--temperature", "hot"], "choose one of constant"),
+        (["--resign-below", "0.1", "--control-share", "0"], "needs control games"),
+        (["--keep", "all"], "keeps one of nothing, values, visits"),
+        (["--backend", "tensorrt"], "choose one of auto, torch"),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_sentence(arguments: list[str], told: str, tmp_path: Path) -> None:
+    """Exit code 2, nothing written."""
+    done = RUN.invoke(app, ["selfplay", str(tmp_path / "out"), *arguments])
+    assert done.exit_code == 2
+    assert told in done.output.replace("\n", " ")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"), [(["--mix", "x*gumbel"], "no share"), (["--engine", "heuristic"], "without")]
+)
+def test_weights_and_engine_must_fit(arguments: list[str], told: str, weights: str, tmp_path: Path) -> None:
+    """Weights that nobody would use are a mistake, too."""
+    done = RUN.invoke(app, ["selfplay", str(tmp_path / "out"), "--weights", weights, *arguments])
+    assert done.exit_code == 2
+    assert told in done.output
+
+
+def test_a_position_is_analysed_by_the_runtime_that_is_named(weights: str) -> None:
+    """Torch in half precision sees the same position."""
+    done = RUN.invoke(app, ["analyze", "--model", weights, "--simulations", "4", "--backend", "torch:bf16", "--json"])
+    assert done.exit_code == 0, done.output
+    assert '"to_move":1' in done.output
