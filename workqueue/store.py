@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from config.cluster import StoreSettings
+    from workqueue.blocks import Block
 
 log = structlog.get_logger()
 BLOCK_BYTES = 1 << 20
 SYNC_BYTES = 16 << 20
+_PIECE_BYTES = 512 << 10  # of a write: for larger ones the kernel looks for large free pages, which takes long
 LEFT_S = 86_400.0  # an upload that nobody goes on with for so long is dropped
 SWEEP_S = 3_600.0
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -143,7 +145,7 @@ class Upload:
             self._hash.update(block)
             self.offset += len(block)
 
-    def write(self, block: bytes) -> None:
+    def write(self, block: Block) -> None:
         """Append bytes; raises Superseded, StoreFull, or StoreError when there are more than announced."""
         if self.superseded:
             raise Superseded("another connection uploads the same bytes")
@@ -151,15 +153,19 @@ class Upload:
             self._store.discard(self._sha256)
             raise StoreError(f"more bytes than the {self._size} announced")
         try:
-            self._file.write(block)
+            for at in range(0, len(block), _PIECE_BYTES):
+                self._file.write(block[at : at + _PIECE_BYTES])
             self._file.flush()
         except OSError as error:
             self._file.truncate(self.offset)
             raise StoreFull(f"the disk cannot take more: {error.strerror}") from error
-        self._hash.update(block)
         self.offset += len(block)
 
-    def sync_ahead(self, block: bytes) -> None:
+    def digest(self, block: Block) -> None:
+        """Digest bytes; apart from `write`, so that a thread of its own does it."""
+        self._hash.update(block)
+
+    def sync_ahead(self, block: Block) -> None:
         """Have what was written reach the disk while more arrives, so that little is left for the end."""
         del block
         if self.offset - self._synced >= SYNC_BYTES:

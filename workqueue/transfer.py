@@ -29,12 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
+    from workqueue.blocks import Block
+
 PROVIDER = "Rift-Provider"  # headers that say whose bandwidth a transfer uses
 JOB = "Rift-Job"
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 _TRIES = 6
 _PAUSE_S = 0.2
 _READ_S = 60.0
+_PIECE_BYTES = 256 << 10  # what is given to a connection at once: it moves what it cannot send at once in memory
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=_READ_S)
 _TRANSIENT = frozenset({409, 422, 429, 500, 502, 503, 504})  # 422: bytes were damaged on the way
 
@@ -264,7 +267,8 @@ async def _blocks(
     async with contextlib.aclosing(read_blocks(path, start, size)) as blocks:
         async for block in blocks:
             await throttle.take(len(block))
-            yield block
+            for at in range(0, len(block), _PIECE_BYTES):
+                yield block[at : at + _PIECE_BYTES]
             start += len(block)
             if progress:
                 progress(start, size)
@@ -292,7 +296,7 @@ async def _receive(
     with partial.open("r+b" if have else "wb") as file:
         await asyncio.to_thread(_replay, file, digest, have)
 
-        def keep(block: bytes) -> None:
+        def keep(block: Block) -> None:
             file.write(block)
             digest.update(block)
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from aiohttp import web
 
-from workqueue.blocks import gather_blocks, pipe
+from workqueue.blocks import pipe
 from workqueue.errors import ClientError, CorruptArtifact
 from workqueue.http.bandwidth import Bandwidth
 from workqueue.http.copies import Copies
+from workqueue.http.intake import TAKEN, body_blocks
 from workqueue.machine.commands import ArtifactRef, DropHolder, RegisterArtifact
 from workqueue.machine.outcomes import Refused
 from workqueue.mirror import OFFSET
@@ -93,15 +94,10 @@ class _Handlers:
             name = request.match_info.get("sha256")
             if name is not None and not is_name(name):
                 return _problem(400, "an artifact is named by its SHA-256 in 64 lower-case hexadecimal digits")
-            try:
-                return await handler(request)
-            except CorruptArtifact as error:
-                return _problem(422, str(error))
-            except StoreError as error:
-                offset = getattr(error, "offset", None)
-                return _problem(error.status, str(error), {} if offset is None else {OFFSET: str(offset)})
-            except ClientError as error:
-                return _problem(503, str(error), {"Retry-After": "1"})
+            response = await _explained(handler, request)
+            if TAKEN in request:
+                response.force_close()
+            return response
 
         return run
 
@@ -209,8 +205,8 @@ class _Handlers:
         copies = None if request.query.get("copy") else self._copies
         mirrors = await copies.mirrors(ref, upload.offset) if copies else None
         try:
-            async with contextlib.aclosing(gather_blocks(request.content, _READ_S)) as blocks:
-                sinks = [upload.write, upload.sync_ahead, *(mirrors.sinks if mirrors else ())]
+            async with contextlib.aclosing(body_blocks(request, _READ_S)) as blocks:
+                sinks = [upload.write, upload.digest, upload.sync_ahead, *(mirrors.sinks if mirrors else ())]
                 await pipe(blocks, sinks, throttles)
             if upload.missing_bytes:
                 return None
@@ -296,6 +292,18 @@ async def _pass_on(request: web.Request, got: Any) -> web.StreamResponse:
         await response.write(block)
     await response.write_eof()
     return response
+
+
+async def _explained(handler: Handler, request: web.Request) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except CorruptArtifact as error:
+        return _problem(422, str(error))
+    except StoreError as error:
+        offset = getattr(error, "offset", None)
+        return _problem(error.status, str(error), {} if offset is None else {OFFSET: str(offset)})
+    except ClientError as error:
+        return _problem(503, str(error), {"Retry-After": "1"})
 
 
 def _json(status: int, value: object) -> web.Response:

@@ -25,12 +25,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.unit.store.conftest import Cluster
+    from workqueue.store import Upload
 
 
 def made(path: Path, size: int = 300_000, seed: int = 1) -> tuple[Path, str]:
     data = hashlib.shake_128(seed.to_bytes(4)).digest(size)
     path.write_bytes(data)
     return path, hashlib.sha256(data).hexdigest()
+
+
+def take(upload: Upload, block: bytes) -> None:
+    upload.write(block)
+    upload.digest(block)
 
 
 async def test_stored_on_two_voters_before_it_is_acknowledged(cluster: Cluster, tmp_path: Path) -> None:
@@ -232,7 +238,7 @@ async def test_a_newer_connection_takes_an_upload_over(tmp_path: Path) -> None:
     new = await store.begin(sha256, 50_000, 20_000)
     with pytest.raises(Exception, match="another connection"):
         old.write(b"late")
-    new.write(path.read_bytes()[20_000:])
+    take(new, path.read_bytes()[20_000:])
     assert new.finish()
     assert await store.verify(sha256)
 
@@ -262,7 +268,7 @@ async def test_the_quota_counts_what_is_on_its_way(tmp_path: Path) -> None:
     first.close()
     assert store.usage() == {"used_bytes": 0, "unfinished_bytes": 10_000, "quota_bytes": 100_000}
     second = await store.begin(sha256, 60_000, 10_000)
-    second.write(path.read_bytes()[10_000:])
+    take(second, path.read_bytes()[10_000:])
     assert second.finish()
     assert store.usage()["used_bytes"] == 60_000
     await store.delete(sha256)
