@@ -1,4 +1,4 @@
-"""The worker's client: it leaves a voter that does not pass its heartbeats on, and its transfers keep to a rate."""
+"""The worker's client: it leaves a voter that does not pass its heartbeats on, and its transfers keep to its rates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from workqueue.blocks import Throttle
+from workqueue.blocks import Shares, Throttle
 from workqueue.client import Client
 from workqueue.errors import Unavailable
 from workqueue.transfer import PROVIDER, ForJob, get_artifact, put_artifact
@@ -27,7 +27,7 @@ _STAY_S_MAX = 60.0
 
 
 class WorkerClient(Client):
-    """A client that moves on when heartbeats fail, and whose uploads together keep to a rate."""
+    """A client that moves on when heartbeats fail, and whose transfers keep to its rates."""
 
     def __init__(self, settings: WorkerSettings, token: str) -> None:
         super().__init__(
@@ -35,6 +35,8 @@ class WorkerClient(Client):
         )
         self._provider = settings.provider
         self._up = Throttle(settings.upload_kbps_max)
+        self._down = Throttle(settings.download_kbps_max)
+        self._jobs = Shares(settings.job_kbps_max)
         self._moves = 0
         self._move_after_s = 0.0
         self._leaving: set[asyncio.Task[None]] = set()
@@ -82,9 +84,15 @@ class WorkerClient(Client):
         """Store a file's bytes on the voters; raises CorruptArtifact when they are not what `sha256` says."""
         http = ForJob(self, job)
         return await put_artifact(
-            http, path, kind=kind, config=config, sha256=sha256, progress=progress, throttle=self._up
-        )
+            http, path, kind=kind, config=config, sha256=sha256, progress=progress,
+            throttles=self._throttles(self._up, job),
+        )  # fmt: skip
 
     async def get_artifact(self, sha256: str, path: Path, progress: Progress | None = None, *, job: str = "") -> None:
         """Fetch bytes by their name."""
-        await get_artifact(ForJob(self, job), sha256, path, progress)
+        await get_artifact(ForJob(self, job), sha256, path, progress, throttles=self._throttles(self._down, job))
+
+    def _throttles(self, way: Throttle, job: str) -> list[Throttle]:
+        """What a transfer waits for: the worker's rate this way and its job's, those that are limited."""
+        of_job = [self._jobs.of(job)] if job else []
+        return [throttle for throttle in (way, *of_job) if throttle.limited]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections import deque
+from collections import OrderedDict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Sink = Callable[[Block], None]
 
 AHEAD = 4  # blocks that may wait to be written; whoever gives one may use its memory again that many later
+SHARES_MAX = 1_000  # names whose rate is remembered
 
 
 class Throttle:
@@ -30,6 +31,11 @@ class Throttle:
         self._bytes_s = kbps * 125
         self._free_at = 0.0
 
+    @property
+    def limited(self) -> bool:
+        """Whether it ever makes wait."""
+        return self._bytes_s > 0
+
     async def take(self, size: int) -> None:
         """Wait until `size` more bytes may pass."""
         if not self._bytes_s:
@@ -37,6 +43,23 @@ class Throttle:
         now = asyncio.get_running_loop().time()
         self._free_at = max(self._free_at, now) + size / self._bytes_s
         await asyncio.sleep(self._free_at - now)
+
+
+class Shares:
+    """One throttle a name, all of the same rate; those used longest ago are forgotten."""
+
+    def __init__(self, kbps: int, names_max: int = SHARES_MAX) -> None:
+        self._kbps = kbps
+        self._names_max = names_max
+        self._throttles: OrderedDict[str, Throttle] = OrderedDict()
+
+    def of(self, name: str) -> Throttle:
+        """Return what all transfers of this name share."""
+        throttle = self._throttles.pop(name, None) or Throttle(self._kbps)
+        self._throttles[name] = throttle
+        if len(self._throttles) > self._names_max:
+            self._throttles.popitem(last=False)
+        return throttle
 
 
 async def read_blocks(path: Path, start: int, size: int) -> AsyncGenerator[bytes, None]:

@@ -16,10 +16,8 @@ import msgspec
 import structlog
 
 from workqueue.machine.commands import Archive, CollectArtifacts
-from workqueue.store import is_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from workqueue.duties.context import DutyContext

@@ -141,7 +141,7 @@ class _Handlers:
             return web.FileResponse(path, chunk_size=BLOCK_BYTES, headers=headers)
         size = await self._store.size(sha256)
         if size is None:
-            return await self._relay(request, sha256)
+            return await self._relay(request, sha256, throttles)
         return await self._send(request, sha256, size, headers, throttles)
 
     async def verify(self, request: web.Request) -> web.Response:
@@ -233,7 +233,7 @@ class _Handlers:
         stored = Stored(ref.sha256, ref.size_bytes, tuple(holders), wanted)
         return _json(201 if len(holders) >= wanted else 202, stored)
 
-    async def _relay(self, request: web.Request, sha256: str) -> web.StreamResponse:
+    async def _relay(self, request: web.Request, sha256: str, throttles: Sequence[Throttle]) -> web.StreamResponse:
         known = await self._context.query("artifact", sha256=sha256)
         holders: Sequence[str] = known.get("holders", ()) if isinstance(known, dict) else ()
         peers = self._context.holders
@@ -248,7 +248,7 @@ class _Handlers:
                 async with peers.session.get(f"{url}/v1/artifacts/{sha256}?here=1", headers=wanted) as got:
                     if got.status not in {200, 206}:
                         continue
-                    return await _pass_on(request, got)
+                    return await _pass_on(request, got, throttles)
         return _problem(404, "no holder of this artifact answers" if holders else "no such artifact")
 
     async def _send(
@@ -283,12 +283,14 @@ async def _all(*works: Awaitable[object]) -> None:
             raise found
 
 
-async def _pass_on(request: web.Request, got: Any) -> web.StreamResponse:
+async def _pass_on(request: web.Request, got: Any, throttles: Sequence[Throttle]) -> web.StreamResponse:
     kept = ("Content-Length", "Content-Range", "ETag", "Accept-Ranges")
     headers = {name: got.headers[name] for name in kept if name in got.headers}
     response = web.StreamResponse(status=got.status, headers=headers)
     await response.prepare(request)
     async for block in got.content.iter_chunked(BLOCK_BYTES):
+        for throttle in throttles:
+            await throttle.take(len(block))
         await response.write(block)
     await response.write_eof()
     return response

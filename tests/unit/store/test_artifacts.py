@@ -104,11 +104,11 @@ async def broken_upload(url: str, sha256: str, data: bytes, size: int) -> None:
     )
     writer.write(head.encode() + data)
     await writer.drain()
-    await asyncio.sleep(0.05)  # what the voter has not taken from its socket yet is lost with the connection
+    await asyncio.sleep(0.1)  # what the voter has not taken from its socket yet is lost with the connection
     writer.close()
     await writer.wait_closed()
     async with aiohttp.ClientSession() as session:
-        for _ in range(200):
+        for _ in range(1000):
             async with session.head(f"{url}/v1/artifacts/{sha256}") as answer:
                 if int(answer.headers.get(OFFSET, -1)) == len(data):
                     return
