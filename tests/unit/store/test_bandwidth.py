@@ -124,7 +124,14 @@ async def test_a_worker_keeps_to_its_own_rates(
     """Of uploads, downloads and each job's transfers, whatever the voters allow."""
     settings = StoreSettings(replicas=1, floor_mb=1)
     async with cluster_of(tmp_path / "voters", 1, settings) as cluster:
-        told = {"id": "w", "join": cluster.http.servers, "token_file": "t", "ca": "c", limit: KBPS}
+        told = {
+            "id": "w",
+            "join": cluster.http.servers,
+            "token_file": "t",
+            "ca": "c",
+            "data": str(tmp_path),
+            limit: KBPS,
+        }
         client = WorkerClient(msgspec.convert(told, WorkerSettings), "w")
         client._session = cluster.http.session
         path, sha256 = made(tmp_path / "a", SIZE)
