@@ -20,7 +20,7 @@ from workqueue.blocks import pipe
 from workqueue.errors import ClientError, CorruptArtifact
 from workqueue.http.bandwidth import Bandwidth
 from workqueue.http.copies import Copies
-from workqueue.http.intake import TAKEN, body_blocks
+from workqueue.http.intake import TAKEN, Bodies
 from workqueue.machine.commands import ArtifactRef, DropHolder, RegisterArtifact
 from workqueue.machine.outcomes import Refused
 from workqueue.mirror import OFFSET
@@ -83,6 +83,7 @@ class _Handlers:
         self._context = context
         self._store = context.store
         self._bandwidth = Bandwidth(context.settings.store)
+        self._bodies = Bodies()
         self._wanted = 1 if context.store.shared else context.settings.store.replicas
         self._copies = Copies(context, self._wanted - 1)
 
@@ -205,7 +206,7 @@ class _Handlers:
         copies = None if request.query.get("copy") else self._copies
         mirrors = await copies.mirrors(ref, upload.offset) if copies else None
         try:
-            async with contextlib.aclosing(body_blocks(request, _READ_S)) as blocks:
+            async with contextlib.aclosing(self._bodies.blocks(request, _READ_S)) as blocks:
                 sinks = [upload.write, upload.digest, upload.sync_ahead, *(mirrors.sinks if mirrors else ())]
                 await pipe(blocks, sinks, throttles)
             if upload.missing_bytes:

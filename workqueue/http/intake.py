@@ -8,6 +8,7 @@ their connection is closed after the answer, because the parser has not seen whe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 TAKEN = web.RequestKey("intake", bool)  # set in a request whose connection has to be closed
 LEFT_BYTES_MIN = 4 << 20  # of a body that is worth it
+INTAKES_MAX = 16  # at a time: each keeps up to 14 MB of blocks
 _BLOCK_BYTES = 2 << 20
 _WAITING = 2  # full blocks that may wait before the sender is held back
 
@@ -149,19 +151,34 @@ class Intake(asyncio.BufferedProtocol):
         self._server.resume_writing()
 
 
-def body_blocks(request: web.Request, timeout_s: float) -> AsyncGenerator[Block, None]:
-    """Yield a request's body in large blocks, by an Intake where that is possible and worth it."""
-    length = request.content_length
-    large = length is not None and length >= LEFT_BYTES_MIN and "Content-Encoding" not in request.headers
-    if length is None or not large or request.transport is None:
-        return gather_blocks(request.content, timeout_s)
-    first = b""
-    while part := request.content.read_nowait():
-        first += part
-    if request.content.is_eof():
-        return _one(first)
-    request[TAKEN] = True
-    return Intake(request, first, length - len(first)).blocks(timeout_s)
+class Bodies:
+    """Gives the bodies of requests in large blocks, `most` of them at a time by an Intake."""
+
+    def __init__(self, most: int = INTAKES_MAX) -> None:
+        self._left = most
+
+    def blocks(self, request: web.Request, timeout_s: float) -> AsyncGenerator[Block, None]:
+        """Yield a body, by an Intake where that is possible and worth it; to be iterated at once."""
+        length = request.content_length
+        large = length is not None and length >= LEFT_BYTES_MIN and "Content-Encoding" not in request.headers
+        if length is None or not large or request.transport is None or not self._left:
+            return gather_blocks(request.content, timeout_s)
+        first = b""
+        while part := request.content.read_nowait():
+            first += part
+        if request.content.is_eof():
+            return _one(first)
+        request[TAKEN] = True
+        return self._counted(Intake(request, first, length - len(first)).blocks(timeout_s))
+
+    async def _counted(self, blocks: AsyncGenerator[Block, None]) -> AsyncGenerator[Block, None]:
+        self._left -= 1
+        try:
+            async with contextlib.aclosing(blocks):
+                async for block in blocks:
+                    yield block
+        finally:
+            self._left += 1
 
 
 async def _one(block: bytes) -> AsyncGenerator[Block, None]:

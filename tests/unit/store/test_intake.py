@@ -15,7 +15,7 @@ from aiohttp import web
 
 from benchmarks.artifacts import certificate
 from workqueue.blocks import pipe
-from workqueue.http.intake import LEFT_BYTES_MIN, TAKEN, body_blocks
+from workqueue.http.intake import LEFT_BYTES_MIN, TAKEN, Bodies
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -31,6 +31,7 @@ class Taker:
 
     def __init__(self) -> None:
         self.limit = 1 << 40
+        self.bodies = Bodies(1)
         self.taken = 0
         self.direct = False
         self.errors: list[BaseException] = []
@@ -48,7 +49,7 @@ class Taker:
             digest.update(block)
 
         try:
-            async with contextlib.aclosing(body_blocks(request, TIMEOUT_S)) as blocks:
+            async with contextlib.aclosing(self.bodies.blocks(request, TIMEOUT_S)) as blocks:
                 await pipe(blocks, [keep])
             response = web.Response(text=digest.hexdigest())
         except OverflowError:
@@ -94,6 +95,21 @@ async def test_all_bytes_arrive_in_order(taker: Taker, size: int) -> None:
             async with session.put(taker.url, data=io.BytesIO(data), ssl=taker.tls) as answer:
                 assert await answer.text() == hashlib.sha256(data).hexdigest()
     assert taker.direct is (size >= LEFT_BYTES_MIN)
+
+
+async def test_more_at_a_time_go_by_the_parser(taker: Taker) -> None:
+    """Memory is bounded; those that find no place are as whole."""
+    data = bytes_of(9 << 20)
+    async with aiohttp.ClientSession() as session:
+
+        async def put() -> tuple[str, bool]:
+            async with session.put(taker.url, data=io.BytesIO(data), ssl=taker.tls) as answer:
+                return await answer.text(), answer.headers.get("Connection") == "close"
+
+        found = await asyncio.gather(*(put() for _ in range(4)))
+        assert {text for text, _ in found} == {hashlib.sha256(data).hexdigest()}
+        assert {direct for _, direct in found} == {True, False}
+        assert (await put())[1]
 
 
 async def test_a_refusal_in_the_midst_is_read_by_the_client(taker: Taker) -> None:
