@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -134,6 +135,8 @@ class Upload:
         self.offset = 0
         self._resume = offset
         self._synced = offset
+        self._syncer = ThreadPoolExecutor(1, "sync")
+        self._syncing: Future[None] | None = None
         self.superseded = False
 
     def prepare(self) -> None:
@@ -160,17 +163,24 @@ class Upload:
             self._file.truncate(self.offset)
             raise StoreFull(f"the disk cannot take more: {error.strerror}") from error
         self.offset += len(block)
+        self._sync_ahead()
 
     def digest(self, block: Block) -> None:
         """Digest bytes; apart from `write`, so that a thread of its own does it."""
         self._hash.update(block)
 
-    def sync_ahead(self, block: Block) -> None:
-        """Have what was written reach the disk while more arrives, so that little is left for the end."""
-        del block
-        if self.offset - self._synced >= SYNC_BYTES:
-            self._synced = self.offset
-            os.fdatasync(self._file.fileno())
+    def _sync_ahead(self) -> None:
+        """Have what was written reach the disk while more arrives, so that little is left for the end; never waits."""
+        if self.offset - self._synced < SYNC_BYTES or (self._syncing and not self._syncing.done()):
+            return
+        self._check_synced()
+        self._synced = self.offset
+        self._syncing = self._syncer.submit(_sync_data, os.dup(self._file.fileno()))
+
+    def _check_synced(self) -> None:
+        """Wait for a sync and raise its error, which the system tells only once."""
+        if self._syncing:
+            self._syncing.result()
 
     def finish(self) -> bool:
         """Give whole and right bytes their name; False when some are still to come. Raises CorruptArtifact."""
@@ -180,6 +190,7 @@ class Upload:
             self.close()
             self._store.discard(self._sha256)
             raise CorruptArtifact(self._sha256)
+        self._check_synced()
         os.fsync(self._file.fileno())
         self.close()
         self._store.adopt(self._path, self._sha256)
@@ -193,6 +204,7 @@ class Upload:
     def close(self) -> None:
         """Keep what was written for a later connection."""
         self._file.close()
+        self._syncer.shutdown(wait=False)
 
 
 class DiskStore:
@@ -373,6 +385,14 @@ async def keep_swept(store: ArtifactStore) -> None:
         if gone := await asyncio.to_thread(store.sweep, LEFT_S, time.time_ns() / 1e9):
             log.info("artifacts.swept", count=len(gone))
         await asyncio.sleep(SWEEP_S)
+
+
+def _sync_data(fd: int) -> None:
+    """Sync by a descriptor of one's own, so that the file may be closed meanwhile."""
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
 
 
 def _sync_folder(path: Path) -> None:

@@ -207,7 +207,7 @@ class _Handlers:
         mirrors = await copies.mirrors(ref, upload.offset) if copies else None
         try:
             async with contextlib.aclosing(self._bodies.blocks(request, _READ_S)) as blocks:
-                sinks = [upload.write, upload.digest, upload.sync_ahead, *(mirrors.sinks if mirrors else ())]
+                sinks = [upload.write, upload.digest, *(mirrors.sinks if mirrors else ())]
                 await pipe(blocks, sinks, throttles)
             if upload.missing_bytes:
                 return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import os
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -241,6 +242,34 @@ async def test_a_newer_connection_takes_an_upload_over(tmp_path: Path) -> None:
     take(new, path.read_bytes()[20_000:])
     assert new.finish()
     assert await store.verify(sha256)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_what_arrives_is_synced_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool) -> None:
+    """A disk that fails meanwhile, which the system tells only once, is not taken for whole."""
+    path, sha256 = made(tmp_path / "a", 50_000)
+    data, synced = path.read_bytes(), []
+
+    def sync(fd: int) -> None:
+        synced.append(os.fstat(fd).st_size)
+        if broken:
+            raise OSError("the disk is gone")
+
+    monkeypatch.setattr("workqueue.store.SYNC_BYTES", 20_000)
+    monkeypatch.setattr("workqueue.store.os.fdatasync", sync)
+    store = DiskStore(tmp_path / "s", quota_bytes=1 << 30, floor_bytes=0)
+    upload = await store.begin(sha256, 50_000, 0)
+    take(upload, data[:30_000])
+    if broken:
+        with pytest.raises(OSError, match="gone"):
+            await asyncio.to_thread(lambda: (take(upload, data[30_000:]), upload.finish()))
+    else:
+        take(upload, data[30_000:])
+        assert upload.finish()
+    upload.close()
+    assert synced
+    assert synced[0] >= 30_000
+    assert (store.local(sha256) is None) is broken
 
 
 async def test_sweep_forgets_old_beginnings(tmp_path: Path) -> None:
