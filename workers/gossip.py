@@ -34,7 +34,7 @@ _PAUSE_S_MAX = 30.0
 _STEADY_S = 60.0  # a process that ran for so long has not failed at its start
 _FAREWELL_S = 3.0
 PULSE_S = 0.5  # how often the agent's loop says that it runs
-SILENCE_S = 3.0  # an agent that has not for so long hangs; a false alarm costs nothing while its heartbeats arrive
+SILENCE_S = 2.0  # an agent that has not for so long hangs; a false alarm costs nothing while its heartbeats arrive
 
 
 def describe(capability: Capability) -> Metadata:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 WITHIN_S = 6.0
-HANG_WITHIN_S = 12.0  # its silence is waited for before its gossip ends
+HANG_WITHIN_S = 8.0  # its silence is waited for before its gossip ends
 
 
 async def test_jobs_of_the_dead_run_elsewhere_within_six_seconds(tmp_path: Path) -> None:
