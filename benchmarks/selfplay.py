@@ -1,8 +1,11 @@
 """Speed of self-play against the net's own speed: `python -m benchmarks.selfplay [--seconds 20] [--processes 4]`.
 
 For each size: positions a second that the net alone evaluates in batches, then positions that self-play evaluates
-(8 and 32 simulations mixed), taken in turns on one core; then games an hour of several processes at once. With a CUDA
-device the same there, for several batch sizes. Nets are random, games as long as such nets make them.
+(8 and 32 simulations mixed), taken in turns on one core; then games an hour of several processes at once, with the
+evaluations of the last search kept for the next one and without, in turns: by the wall clock, and by CPU time, which
+says what cores would do that nobody else uses. With a CUDA device the same there, for several batch sizes.
+
+Nets are random, games as long as such nets make them; `--weights` takes a net that has learned, in place of `--sizes`.
 
 Writes `benchmarks/results/selfplay.json`.
 """
@@ -18,6 +21,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numba
 import torch
@@ -27,8 +31,10 @@ from benchmarks.search import measure
 from engine.nets.encoder import PLANES, SCALARS
 from engine.nets.evaluator import NetEvaluator, UniformEvaluator
 from engine.nets.net import Net, parse_size
+from engine.nets.store import load
 from engine.players.player import PlayerConfig
 from engine.rules.geometry import geometry
+from engine.search.kept import NOTHING, VALUES
 from engine.selfplay import Selfplay, SelfplaySpec
 
 RESULT = Path(__file__).parent / "results/selfplay.json"
@@ -41,24 +47,27 @@ WHOLE_GAMES = 12  # that each process plays to their ends, for what a game takes
 
 
 def new_run(
-    board: str, size: str, batch: int, device: str, seed: int = 1, games: int = 1 << 20
+    board: str, net: str, batch: int, device: str, seed: int = 1, games: int = 1 << 20, keep: str = VALUES
 ) -> tuple[Selfplay, NetEvaluator]:
-    """Return a run that has not begun."""
+    """Return a run that has not begun; `net` is a size or a file of weights."""
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     torch.manual_seed(1)
     where = geometry(board, 2)
-    evaluator = NetEvaluator(Net(where, *parse_size(size)), where, device)
+    made = load(Path(net), where)[0] if Path(net).is_file() else Net(where, *parse_size(net))
+    evaluator = NetEvaluator(made, where, device)
     spec = SelfplaySpec(
         board=board, players=2, player=PlayerConfig("gumbel", 32), player_key="benchmark", games=games, seed=seed,
-        batch_games=batch,
+        batch_games=batch, keep=keep,
     )  # fmt: skip
     return Selfplay(spec, Path(tempfile.gettempdir()), evaluator), evaluator
 
 
-def start(board: str, size: str, batch: int, device: str, seed: int = 1) -> tuple[Selfplay, NetEvaluator]:
+def start(
+    board: str, net: str, batch: int, device: str, seed: int = 1, keep: str = VALUES
+) -> tuple[Selfplay, NetEvaluator]:
     """Return a run that is under way, so that its games are at different plies."""
-    run, evaluator = new_run(board, size, batch, device, seed)
+    run, evaluator = new_run(board, net, batch, device, seed, keep=keep)
     for _ in range(40):
         run.step()
     return run, evaluator
@@ -90,9 +99,9 @@ def play_rate(run: Selfplay, seconds: float) -> tuple[float, float]:
     return done / (time.perf_counter() - wall), done / (time.process_time() - cpu)
 
 
-def one_core(board: str, size: str, batch: int, seconds: float, device: str = "cpu") -> dict[str, float]:
+def one_core(board: str, net: str, batch: int, seconds: float, device: str = "cpu") -> dict[str, float]:
     """Compare self-play with the net alone, in turns."""
-    run, evaluator = start(board, size, batch, device)
+    run, evaluator = start(board, net, batch, device)
     raw_rate(evaluator, batch, 0.2)
     rows = [
         (*raw_rate(evaluator, batch, seconds / ROUNDS / 2), *play_rate(run, seconds / ROUNDS / 2))
@@ -104,28 +113,58 @@ def one_core(board: str, size: str, batch: int, seconds: float, device: str = "c
     }  # fmt: skip
 
 
-def games_part(board: str, size: str, batch: int, seconds: float, seed: int) -> tuple[float, int, int, int]:
+Part = dict[str, dict[str, float]]  # by what is kept
+
+
+def games_part(board: str, net: str, batch: int, seconds: float, seed: int) -> Part:
     """Play; returns evaluations a second, and the games, plies and evaluations of whole games."""
-    run, _ = start(board, size, batch, "cpu", seed)
-    rate = play_rate(run, seconds)[0]
-    whole, _ = new_run(board, size, WHOLE_GAMES, "cpu", seed, WHOLE_GAMES)
-    while whole.step():
-        pass
-    assert whole.search is not None
-    return rate, whole.done, whole.plies, whole.search.evaluations
+    runs = {keep: start(board, net, batch, "cpu", seed, keep)[0] for keep in (NOTHING, VALUES)}
+    slice_s = seconds / ROUNDS / len(runs)
+    rates = [{keep: play_rate(run, slice_s) for keep, run in runs.items()} for _ in range(ROUNDS)]
+    found: Part = {}
+    for keep in runs:
+        whole, _ = new_run(board, net, WHOLE_GAMES, "cpu", seed, WHOLE_GAMES, keep)
+        while whole.step():
+            pass
+        assert whole.search is not None
+        wall, cpu = (statistics.median(each[keep][k] for each in rates) for k in (0, 1))
+        found[keep] = {
+            "wall": wall, "cpu": cpu, "games": whole.done, "plies": whole.plies, "evaluations": whole.search.evaluations
+        }  # fmt: skip
+    return found
 
 
-def games_an_hour(board: str, size: str, batch: int, seconds: float, processes: int) -> dict[str, float]:
+def games_an_hour(board: str, net: str, batch: int, seconds: float, processes: int) -> dict[str, dict[str, float]]:
     """Games an hour of several processes, one thread each: evaluations a second over what whole games take."""
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        tasks = [pool.submit(games_part, board, size, batch, seconds, k) for k in range(processes)]
+        tasks = [pool.submit(games_part, board, net, batch, seconds, k) for k in range(processes)]
         parts = [task.result() for task in tasks]
-    games, plies, evaluations = (sum(part[k] for part in parts) for k in (1, 2, 3))
-    rate = sum(part[0] for part in parts)
-    return {
-        "processes": processes, "evaluations_s": rate, "evaluations_a_game": evaluations / games,
-        "plies_a_game": plies / games, "games_an_hour": 3600 * rate * games / evaluations,
-    }  # fmt: skip
+    found = {}
+    for keep in (NOTHING, VALUES):
+        total = {name: sum(part[keep][name] for part in parts) for name in parts[0][keep]}
+        games, evaluations = total["games"], total["evaluations"]
+        found[keep] = {
+            "evaluations_s": total["wall"],
+            "evaluations_a_game": evaluations / games,
+            "plies_a_game": total["plies"] / games,
+            "games_an_hour": 3600 * total["wall"] * games / evaluations,
+            "games_an_hour_by_cpu_time": 3600 * total["cpu"] * games / evaluations,
+        }
+    return found
+
+
+def told(row: dict[str, Any]) -> str:
+    """Return a row in words."""
+    hours = "; ".join(
+        f"{each['games_an_hour']:.0f} games an hour ({each['games_an_hour_by_cpu_time']:.0f} by CPU time, "
+        f"{each['evaluations_a_game']:.0f} evaluations a game) keeping {keep}"
+        for keep, each in row["games"].items()
+    )
+    return (
+        f"{row['board']} {row['net']}: net {row['net_s']:.0f}/s, self-play {row['selfplay_s']:.0f}/s, "
+        f"{100 * row['share']:.0f} % ({100 * row['share_of_cpu_time']:.0f} % of CPU time); "
+        f"{row['processes']} processes: {hours}"
+    )
 
 
 def main() -> None:
@@ -133,6 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--boards", nargs="+", default=["square8"])
     parser.add_argument("--sizes", nargs="+", default=["32x4", "96x6"])
+    parser.add_argument("--weights", type=Path, nargs="+", help="nets for the board, instead of random ones")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seconds", type=float, default=20.0, help="for each measurement")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -142,18 +182,15 @@ def main() -> None:
     print(f"search: {found['search_us']:.1f} us a simulation with a null net")
     rows = []
     for board in arguments.boards:
-        for size in arguments.sizes:
-            row: dict[str, object] = {"board": board, "size": size, "goal": GAMES_AN_HOUR.get((board, size))}
-            row |= one_core(board, size, arguments.batch, arguments.seconds)
-            row |= games_an_hour(board, size, arguments.batch, arguments.seconds, arguments.processes)
+        for net in [str(path) for path in arguments.weights or ()] or arguments.sizes:
+            row: dict[str, Any] = {"board": board, "net": Path(net).name, "processes": arguments.processes}
+            row["goal"] = GAMES_AN_HOUR.get((board, net))
+            row |= one_core(board, net, arguments.batch, arguments.seconds)
+            row["games"] = games_an_hour(board, net, arguments.batch, arguments.seconds, arguments.processes)
             if torch.cuda.is_available():
-                row["gpu"] = [one_core(board, size, n, arguments.seconds, "cuda") for n in (256, 1024, 4096)]
+                row["gpu"] = [one_core(board, net, n, arguments.seconds, "cuda") for n in (256, 1024, 4096)]
             rows.append(row)
-            print(
-                f"{board} {size}: net {row['net_s']:.0f}/s, self-play {row['selfplay_s']:.0f}/s, "
-                f"{100 * row['share']:.0f} % ({100 * row['share_of_cpu_time']:.0f} % of CPU time), "
-                f"{row['games_an_hour']:.0f} games an hour in {row['processes']} processes"
-            )
+            print(told(row), flush=True)
     arguments.out.write_text(json.dumps(found | {"rows": rows, "load_at_end": os.getloadavg()}, indent=2) + "\n")
 
 

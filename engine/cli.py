@@ -36,20 +36,26 @@ def selfplay(
     games: Annotated[int, typer.Option(min=1, help="Games to play.")] = 200,
     weights: Annotated[Path | None, typer.Option(help="A model.safetensors; without one the heuristic plays.")] = None,
     simulations: Annotated[int, typer.Option(min=1, help="Simulations of a fully searched move.")] = 32,
+    keep: Annotated[
+        str, typer.Option(help="What the next search keeps of a tree: nothing, values or visits.")
+    ] = "values",
     seed: Seed = 1,
     threads: Threads = 1,
 ) -> None:
     """Play games and write them as shards."""
     from engine.nets.store import digest
     from engine.players.player import PlayerConfig
+    from engine.search.kept import KEEP
     from engine.selfplay import SelfplaySpec, play
     from engine.threads import use
 
+    if keep not in KEEP:
+        fail(f"--keep {keep!r}: write one of {', '.join(KEEP)}")
     use(threads)
     out.mkdir(parents=True, exist_ok=True)
     player = PlayerConfig("gumbel", simulations) if weights else PlayerConfig("heuristic")
     key = f"{digest(weights.read_bytes())}:gumbel:s{simulations}" if weights else "none:heuristic:-"
-    spec = SelfplaySpec(board=board, players=players, player=player, player_key=key, games=games, seed=seed)
+    spec = SelfplaySpec(board=board, players=players, player=player, player_key=key, games=games, seed=seed, keep=keep)
     with progress() as shown:
         done = play(spec, out, weights=weights, progress=bar(shown, "games", games))
     console.print(f"{done.games} games, {done.positions} positions in {done.seconds:.1f} s; wins by seat {done.wins}")

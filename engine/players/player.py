@@ -19,6 +19,7 @@ from engine.rules.compiled import kernel
 from engine.rules.geometry import Geometry, Tables
 from engine.rules.kernels import legal
 from engine.search.gumbel import GumbelSearch
+from engine.search.kept import VALUES
 
 KINDS = ("random", "heuristic", "flat_mc", "alphabeta", "search", "mixed", "policy", "gumbel")
 WITH_NET = ("policy", "gumbel")
@@ -140,12 +141,18 @@ class PolicyPlayer:
 
 
 class GumbelPlayer:
-    """Gumbel search without noise; with a temperature a draw from the improved policy."""
+    """Gumbel search without noise; with a temperature a draw from the improved policy.
 
-    def __init__(self, evaluator: Evaluator, simulations: int, temperature: float = 0.0, games: int = 64) -> None:
+    What a row's tree has evaluated is kept for the row's next position, which spares evaluations and changes no choice.
+    With `keep` as `visits` a row's choices rest on what was asked of that row before, too.
+    """
+
+    def __init__(
+        self, evaluator: Evaluator, simulations: int, temperature: float = 0.0, games: int = 64, keep: str = VALUES
+    ) -> None:
         self.temperature = temperature
         self.simulations = simulations
-        self.search = GumbelSearch(evaluator, games, simulations)
+        self.search = GumbelSearch(evaluator, games, simulations, keep=keep)
 
     def choose(self, data: Words, rows: Words, rng: np.random.Generator) -> Words:
         """See Player."""
@@ -154,7 +161,9 @@ class GumbelPlayer:
         return chosen
 
     def _part(self, data: Words, rows: Words, rng: np.random.Generator) -> Words:
-        found = self.search.run(data, rows, self.simulations, None)
+        slots = (rows % self.search.games).astype(np.int32)
+        own = len(np.unique(slots)) == len(slots)  # with more games than slots two may want the same
+        found = self.search.run(data, rows, self.simulations, None, slots if own else None)
         if self.temperature <= 0:
             return found.codes
         index = pick(np.log(found.policy + 1e-9), found.counts, self.temperature, rng)

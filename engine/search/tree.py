@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.nets.encoder import Floats
 from engine.rules import layout as lay
@@ -18,9 +19,12 @@ from engine.rules.compiled import kernel
 from engine.rules.geometry import Geometry, Tables
 from engine.rules.kernels import apply, legal
 
+Flags = NDArray[np.bool_]
+
 NO_CHILD: Final = -1
 IDLE: Final = -1  # dues of trees that take no part in a step, and of those whose root waits for its evaluation
 PLANTED: Final = -2
+NOWHERE: Final = -1  # node of a position that a tree does not know
 LOGIT_SPAN: Final = -80.0  # below the best: further down a weight would vanish in single precision
 NOISE_SHARE: Final = 0.25  # of the prior at a PUCT root (Silver et al. 2017)
 FORCED_MAX: Final = 4096  # a run of forced moves is far shorter; a guard against an endless loop
@@ -43,17 +47,26 @@ class Trees(NamedTuple):
     total: Floats  # [games, edges] sum of chances of the chooser
     logit: Floats  # [games, edges]
     noise: Floats  # [games, width] of the root's edges: Gumbel's, or Dirichlet's for PUCT
+    known: Words  # [games, width] visits of the root's edges that an earlier search made
     target: Words  # [games] node that the current simulation reached
     codes: Words  # [games, width] legal codes of it
     counts: Words  # [games] how many; 0 when it needs no evaluation
 
 
-def make_trees(where: Geometry, games: int, simulations: int) -> Trees:
-    """Return arrays for `games` trees of `simulations` simulations."""
+def edges_for(where: Geometry, nodes: int) -> int:
+    """Return how many edges so many nodes may have.
+
+    Most positions have far fewer moves than the widest: a full pool ends expansion, never the search.
+    """
+    width = where.tables.max_legal
+    return min(nodes * width, width + nodes * max(96, width // 6))
+
+
+def make_trees(where: Geometry, games: int, simulations: int, kept: int = 0) -> Trees:
+    """Return arrays for `games` trees of `simulations` simulations on top of `kept` nodes of an earlier search."""
     g = where.tables
-    nodes, width = simulations + 2, g.max_legal
-    # Most positions have far fewer moves than the widest: a full pool ends expansion, never the search.
-    edges = min(nodes * width, width + nodes * max(96, width // 6))
+    nodes, width = simulations + 2 + kept, g.max_legal
+    edges = edges_for(where, simulations + 2) + (edges_for(where, kept) if kept else 0)
     i32, f32 = np.int32, np.float32
     return Trees(
         states=np.zeros((games, nodes, g.state_words), i32),
@@ -70,6 +83,7 @@ def make_trees(where: Geometry, games: int, simulations: int) -> Trees:
         total=np.zeros((games, edges), f32),
         logit=np.zeros((games, edges), f32),
         noise=np.zeros((games, width), f32),
+        known=np.zeros((games, width), i32),
         target=np.zeros(games, i32),
         codes=np.zeros((games, width), i32),
         counts=np.zeros(games, i32),
@@ -106,6 +120,7 @@ def plant(trees: Trees, slots: Words, data: Words, rows: Words, g: Tables) -> No
         trees.target[k] = 0
         trees.parent[k, 0] = -1
         trees.fan[k, 0] = 0
+        trees.known[k] = 0
         trees.states[k, 0] = data[rows[j]]
         trees.counts[k] = legal(trees.states[k, 0], g, trees.codes[k])
 
@@ -206,12 +221,12 @@ def inner_edge(trees: Trees, k: int, node: int, visit_scale: float, value_scale:
 
 @kernel
 def root_edge(trees: Trees, k: int, due: int, visit_scale: float, value_scale: float, scratch: Floats) -> int:
-    """Choose at the root among the edges that sequential halving is at: those with `due` visits."""
+    """Choose at the root among the edges that sequential halving is at: those with `due` visits of this search."""
     n, first = trees.fan[k, 0], trees.first[k, 0]
     completed(trees, k, 0, visit_scale, value_scale, scratch)
     best, best_score = -1, -np.inf
     for j in range(n):
-        if trees.visits[k, first + j] == due:
+        if trees.visits[k, first + j] - trees.known[k, j] == due:
             score = scratch[j] + trees.noise[k, j]
             if score > best_score:
                 best, best_score = j, score
@@ -249,14 +264,17 @@ def root_edge_puct(trees: Trees, k: int, exploration: float, scratch: Floats) ->
 def descend(
     trees: Trees, k: int, edge: int, g: Tables, visit_scale: float, value_scale: float, scratch: Floats
 ) -> None:
-    """Follow `edge` of the root to a new node or an end; leaves its legal codes in `codes`, or none at an end."""
+    """Follow `edge` of the root to a new node; leaves its legal codes in `codes`, none where its value is known.
+
+    That is at an end, and at a node that an earlier search looked at and this one did not.
+    """
     node = 0
     while True:
         child = trees.child[k, edge]
         if child < 0:
             break
         node = child
-        if trees.fan[k, node] == 0:
+        if trees.fan[k, node] == 0 or trees.visits[k, edge] == 0:
             trees.target[k] = node
             trees.counts[k] = 0
             return
@@ -291,49 +309,65 @@ def back_up(trees: Trees, k: int) -> None:
 
 
 @kernel
-def simulate(trees: Trees, due: Words, g: Tables, visit_scale: float, value_scale: float, puct: float) -> None:
-    """Take each tree to the position that its next simulation looks at.
+def simulate(
+    trees: Trees, schedule: Words, at: Words, active: Flags, g: Tables, visit_scale: float, value_scale: float,
+    puct: float,
+) -> None:  # fmt: skip
+    """Take each active tree to the next position that needs an evaluation, or to the end of its search.
 
-    `due` [games] is what sequential halving asks for, IDLE or PLANTED; with `puct` above 0 that is its root's rule.
+    `schedule` [games, steps] is what sequential halving asks for, IDLE or PLANTED, `at` [games] how far each has come.
+    With `puct` above 0 that is its root's rule. Simulations that need no evaluation are carried out on the way.
     """
     scratch = np.empty(g.max_legal, np.float32)
-    for k in range(len(due)):
-        if due[k] == PLANTED:
-            continue
-        if due[k] == IDLE:
+    for k in range(len(active)):
+        if not active[k]:
             trees.counts[k] = 0
             continue
-        if puct > 0.0:
-            edge = root_edge_puct(trees, k, puct, scratch)
-        else:
-            edge = root_edge(trees, k, due[k], visit_scale, value_scale, scratch)
-        descend(trees, k, edge, g, visit_scale, value_scale, scratch)
+        while schedule[k, at[k]] != PLANTED:
+            due = schedule[k, at[k]]
+            trees.counts[k] = 0
+            if due == IDLE:
+                break
+            if puct > 0.0:
+                edge = root_edge_puct(trees, k, puct, scratch)
+            else:
+                edge = root_edge(trees, k, due, visit_scale, value_scale, scratch)
+            descend(trees, k, edge, g, visit_scale, value_scale, scratch)
+            if trees.counts[k] > 0:
+                break
+            back_up(trees, k)
+            at[k] += 1
 
 
 @kernel
-def absorb(trees: Trees, due: Words, wanted: Words, logits: Floats, values: Floats) -> None:
-    """Expand what was evaluated (trees `wanted` [n]) and back up all that took part."""
+def absorb(trees: Trees, schedule: Words, at: Words, wanted: Words, logits: Floats, values: Floats) -> None:
+    """Expand what was evaluated (trees `wanted` [n]) and back it up."""
     for j in range(len(wanted)):
-        expand(trees, wanted[j], logits[j], values[j])
-    for k in range(len(due)):
-        if due[k] >= 0:
+        k = wanted[j]
+        expand(trees, k, logits[j], values[j])
+        if schedule[k, at[k]] != PLANTED:
             back_up(trees, k)
+        at[k] += 1
+        trees.counts[k] = 0
 
 
 @kernel
 def conclude(trees: Trees, slots: Words, visit_scale: float, value_scale: float, policy: Floats, best: Words) -> None:
-    """Write the improved policy [slots, width] and the chosen edge [slots] of the roots of trees `slots`."""
+    """Write the improved policy [slots, width] and the chosen edge [slots] of the roots of trees `slots`.
+
+    The policy rests on all visits; chosen is among the edges that sequential halving let through to the end.
+    """
     for i in range(len(slots)):
         k = slots[i]
         n, first = trees.fan[k, 0], trees.first[k, 0]
         completed(trees, k, 0, visit_scale, value_scale, policy[i])
         most = 0
         for j in range(n):
-            most = max(most, trees.visits[k, first + j])
+            most = max(most, trees.visits[k, first + j] - trees.known[k, j])
         top = -np.inf
         for j in range(n):
             score = policy[i, j] + trees.noise[k, j]
-            if trees.visits[k, first + j] == most and score > top:
+            if trees.visits[k, first + j] - trees.known[k, j] == most and score > top:
                 top = score
                 best[i] = j
         softmax(policy[i], n)

@@ -47,7 +47,8 @@ class Selfplay:
             if evaluator is None:
                 raise ValueError(f"{spec.player.kind} self-play needs the weights of a net")
             root = "puct" if spec.player.kind == "mcts" else "gumbel"
-            self.search = GumbelSearch(evaluator, self.slots, max(self.simulations, spec.simulations_fast), root=root)
+            most = max(self.simulations, spec.simulations_fast)
+            self.search = GumbelSearch(evaluator, self.slots, most, root=root, keep=spec.keep)
         self.heuristic = HeuristicPlayer(self.where)
         self.seeds = game_seeds(spec.seed, spec.games)
         self.games: list[Running | None] = [None] * self.slots
@@ -206,6 +207,8 @@ class Selfplay:
         ranks(self.data[slot], game.ranks)
         self.finished.append(game)
         self.games[slot] = None
+        if self.search is not None:
+            self.search.forget(np.array([slot], np.int32))
         self.done += 1
         self.plies += len(game.codes)
         self.positions += len(game.targets)

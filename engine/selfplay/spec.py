@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from engine.players.player import PlayerConfig
+from engine.search.kept import KEEP, VALUES
 
 TEMPERATURES = ("constant", "step", "linear", "cosine", "entropy", "curriculum")
 ENGINES = ("heuristic", "gumbel", "mcts", "policy", "mixed")
@@ -39,6 +40,7 @@ class SelfplaySpec(msgspec.Struct, frozen=True, kw_only=True):
     control_share: float = 0.1  # of the games that nobody may give up, so that wrong resignations are seen
     shard_seconds: float = 120.0
     batch_games: int = 64
+    keep: str = VALUES  # of a search's tree for the next search of its game: see engine.search.kept
     node: str = ""
     job: str = ""
 
@@ -51,6 +53,8 @@ class SelfplaySpec(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("a seat of mixed self-play is gumbel, policy or heuristic, each with a share above 0")
         if not (0 <= self.resign_below < 0.5 and 0 <= self.control_share <= 1 and self.resign_run >= 1):
             raise ValueError("resign_below lies in 0 to 0.5, control_share in 0 to 1, resign_run is 1 or more")
+        if self.keep not in KEEP:
+            raise ValueError(f"a search keeps one of {', '.join(KEEP)}, not {self.keep!r}")
         if self.resign_below and not self.control_share:
             raise ValueError("resignation needs control games: give control_share more than 0")
 

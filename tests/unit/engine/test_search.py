@@ -10,8 +10,10 @@ from engine.players.player import legal_of
 from engine.rules import layout as lay
 from engine.rules.batch import GameBatch
 from engine.rules.geometry import Geometry, geometry
+from engine.rules.kernels import apply
 from engine.search.gumbel import VALUE_SCALE, VISIT_SCALE, GumbelSearch
-from engine.search.tree import Trees, back_up, completed, conclude, make_trees, mixed_value
+from engine.search.kept import KEEP, find, reroot
+from engine.search.tree import Trees, back_up, completed, conclude, make_trees, mixed_value, root_edge
 
 WHERE = geometry("square8", 3)
 
@@ -139,3 +141,164 @@ def test_puct_shares_its_visits_and_finds_a_win() -> None:
     assert (found.codes == found.legal[np.arange(len(rows)), found.policy.argmax(1)]).mean() > 0.5
     with pytest.raises(ValueError, match="gumbel, puct"):
         GumbelSearch(UniformEvaluator(WHERE), 1, 1, root="ucb")
+
+
+# ---- what the next search keeps
+
+
+def family() -> Trees:
+    """A root with two edges, a child below each, and a grandchild below the second child; nodes in order of making.
+
+    0: edges 0, 1   1 (by edge 0): edges 2, 3, 4   2 (by edge 1): edges 5, 6   3 (by edge 6): edges 7, 8
+    """
+    trees = make_trees(WHERE, 1, 8)
+    trees.nodes[0], trees.edges[0] = 4, 9
+    for node, (parent, via, first, fan) in enumerate([(-1, 0, 0, 2), (0, 0, 2, 3), (0, 1, 5, 2), (2, 6, 7, 2)]):
+        trees.parent[0, node], trees.via[0, node] = parent, via
+        trees.first[0, node], trees.fan[0, node] = first, fan
+        trees.value[0, node] = node / 10
+        trees.states[0, node, lay.PLIES] = node
+        if parent >= 0:
+            trees.child[0, via] = node
+    trees.code[0, :9] = np.arange(100, 109)
+    trees.visits[0, :9] = (1, 3, 0, 0, 0, 0, 2, 1, 0)
+    trees.total[0, :9] = (0.5, 1.2, 0, 0, 0, 0, 0.8, 0.3, 0)
+    return trees
+
+
+def test_what_lies_below_the_new_root_is_kept_and_nothing_else() -> None:
+    """The second child becomes the root, its grandchild node 1; edges 5 to 8 become 0 to 3."""
+    trees = family()
+    reroot(trees, 0, 2, 1, 8, 100)
+    assert (trees.nodes[0], trees.edges[0]) == (2, 4)
+    assert list(trees.code[0, :4]) == [105, 106, 107, 108]
+    assert list(trees.visits[0, :4]) == [0, 2, 1, 0]
+    assert trees.total[0, :4] == pytest.approx([0, 0.8, 0.3, 0])
+    assert list(trees.child[0, :4]) == [-1, 1, -1, -1]
+    assert (trees.parent[0, 0], trees.parent[0, 1], trees.via[0, 1]) == (-1, 0, 1)
+    assert list(trees.first[0, :2]) == [0, 2]
+    assert trees.value[0, :2, 0] == pytest.approx([0.2, 0.3])
+    assert list(trees.states[0, :2, lay.PLIES]) == [2, 3]
+
+
+def test_evaluations_can_be_kept_without_the_visits() -> None:
+    """The grandchild is still there, and its edge looks unvisited."""
+    trees = family()
+    reroot(trees, 0, 2, 0, 8, 100)
+    assert trees.nodes[0] == 2
+    assert not trees.visits[0, :4].any()
+    assert not trees.total[0, :4].any()
+    assert list(trees.child[0, :4]) == [-1, 1, -1, -1]
+
+
+def test_a_node_that_does_not_fit_leaves_its_visits() -> None:
+    """One node is kept: what was found by way of the other stays with the edge, which has no child any more."""
+    trees = family()
+    reroot(trees, 0, 2, 1, 1, 100)
+    assert (trees.nodes[0], trees.edges[0]) == (1, 2)
+    assert (trees.child[0, 1], trees.visits[0, 1]) == (-1, 2)
+    trees = family()
+    reroot(trees, 0, 0, 1, 8, 7)  # room for the edges of three nodes
+    assert (trees.nodes[0], trees.edges[0]) == (3, 7)
+    assert list(trees.child[0, :7]) == [1, 2, -1, -1, -1, -1, -1]
+
+
+def test_a_position_is_found_by_its_words_where_it_was_expanded() -> None:
+    """A ply more is another position; what is known of regions is no part of it."""
+    trees, tables = family(), WHERE.tables
+    wanted = trees.states[0, 2].copy()
+    wanted[lay.REGIONS] = lay.SOME
+    assert find(trees, 0, wanted, tables) == 2
+    wanted[lay.PLIES] = 9
+    assert find(trees, 0, wanted, tables) == -1
+    trees.fan[0, 2] = 0
+    assert find(trees, 0, trees.states[0, 2].copy(), tables) == -1
+
+
+def test_halving_counts_the_visits_of_its_own_search_and_values_rest_on_all() -> None:
+    """Of three edges with 2, 1 and 0 visits by hand, all kept: each is due its first visit, the best one by Q first.
+
+    Logits log (0.5, 0.25, 0.25) plus 52 x (0.6, 0.3, 0.475): the first; after its visit the third, then the second.
+    """
+    trees = by_hand()
+    trees.known[0, :3] = (2, 1, 0)
+    scratch = np.zeros(WHERE.tables.max_legal, np.float32)
+    order = []
+    for _ in range(3):
+        edge = root_edge(trees, 0, 0, VISIT_SCALE, VALUE_SCALE, scratch)
+        order.append(edge)
+        trees.visits[0, edge] += 1
+        trees.total[0, edge] += 0.4
+    assert order == [0, 2, 1]
+    assert root_edge(trees, 0, 0, VISIT_SCALE, VALUE_SCALE, scratch) == -1
+    policy, best = np.zeros((1, 3), np.float32), np.zeros(1, np.int32)
+    trees.visits[0, 2] += 1  # the only one with two visits of this search
+    trees.total[0, 2] += 0.4
+    conclude(trees, np.zeros(1, np.int32), VISIT_SCALE, VALUE_SCALE, policy, best)
+    assert best[0] == 2
+    assert policy[0].argmax() == 0  # (1.2 + 0.4) / 3 = 0.53 against 0.35 and 0.4
+
+
+def played_on(keep: str, root: str = "gumbel") -> tuple[list[np.ndarray], int, list[bool]]:
+    """Search eight decisions of a game; returns what was found, the evaluations and which roots were known."""
+    data, rows = decisions(WHERE, 40)
+    state = data[rows[:1]].copy()
+    search = GumbelSearch(Opinionated(WHERE), 1, 24, root=root, keep=keep)
+    found, known = [], []
+    for k in range(8):
+        codes, counts = legal_of(state, np.zeros(1, np.int32), WHERE)
+        while counts[0] == 1:
+            apply(state[0], WHERE.tables, int(codes[0, 0]))
+            codes, counts = legal_of(state, np.zeros(1, np.int32), WHERE)
+        before = search.trees.nodes[0]
+        known.append(bool(before) and find(search.trees, 0, state[0], WHERE.tables) > 0)
+        one = search.run(state, np.zeros(1, np.int32), 24, np.random.default_rng(k))
+        found.append(np.concatenate((one.codes, one.policy[0], one.value)))
+        apply(state[0], WHERE.tables, int(one.codes[0]))
+    return found, search.evaluations, known
+
+
+@pytest.mark.parametrize("root", ["gumbel", "puct"])
+def test_kept_evaluations_change_nothing_but_the_cost(root: str) -> None:
+    """Over forced moves and whoever's turn it is: equal moves, policies and values, with fewer evaluations."""
+    fresh, cost, _ = played_on("nothing", root)
+    kept, less, known = played_on("values", root)
+    assert all(np.array_equal(a, b) for a, b in zip(fresh, kept, strict=True))
+    assert sum(known) >= 5
+    assert less < cost - sum(known)
+
+
+def test_kept_visits_add_to_the_budget() -> None:
+    """Where the root was known, more than the budget stands behind what was found; what was found differs."""
+    fresh, _, _ = played_on("nothing")
+    kept, _, known = played_on("visits")
+    assert np.array_equal(fresh[0], kept[0])
+    assert sum(known) >= 5
+    assert any(a.shape != b.shape or not np.array_equal(a, b) for a, b in zip(fresh[1:], kept[1:], strict=True))
+    data, rows = decisions(WHERE, 40)
+    search = GumbelSearch(Opinionated(WHERE), 1, 24, keep="visits")
+    for total in (24, 48, 72):  # the same position again and again
+        search.run(data, rows[:1], 24, None)
+        assert search.trees.visits[0, : search.trees.fan[0, 0]].sum() == total
+
+
+def test_a_tree_that_is_forgotten_is_not_known() -> None:
+    """A new game in a slot starts from nothing; without simulations the kept visits do not touch the policy."""
+    data, rows = decisions(WHERE, 40)
+    one, slot, none = rows[:1], np.zeros(1, np.int32), np.zeros(1, np.int32)
+    search = GumbelSearch(Opinionated(WHERE), 1, 24, keep="visits")
+    fresh = search.run(data, one, 24, None)
+    cost = search.evaluations
+    search.begin(slot, data, one, none, None)
+    assert list(search.step()) == [0]
+    assert search.evaluations == cost
+    codes, counts = legal_of(data, one, WHERE)
+    logits, _ = Opinionated(WHERE).evaluate(data, one, codes, counts)
+    prior = np.exp(logits[0, : counts[0]])
+    assert np.allclose(search.take(slot).policy[0], prior / prior.sum(), atol=1e-5)
+    search.forget(slot)
+    again = search.run(data, one, 24, None)
+    assert search.evaluations == 2 * cost
+    assert np.array_equal(again.policy, fresh.policy)
+    with pytest.raises(ValueError, match=", ".join(KEEP)):
+        GumbelSearch(UniformEvaluator(WHERE), 1, 1, keep="everything")

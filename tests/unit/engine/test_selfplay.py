@@ -54,6 +54,20 @@ def test_every_engine_makes_games_by_the_rules(kind: str, tmp_path: Path) -> Non
     assert games_of(again) == games_of(shard)
 
 
+@pytest.mark.parametrize("kind", ["gumbel", "mcts", "policy", "mixed"])
+def test_kept_evaluations_leave_the_games_as_they_are(kind: str, tmp_path: Path) -> None:
+    """They only spare some; kept visits make other games by the rules; an unknown way of keeping is refused."""
+    fresh, cost = played(spec(kind, keep="nothing"), tmp_path, UniformEvaluator(WHERE))
+    kept, less = played(spec(kind, keep="values"), tmp_path, UniformEvaluator(WHERE))
+    assert games_of(kept) == games_of(fresh)
+    assert np.array_equal(np.sort(kept.targets_prob), np.sort(fresh.targets_prob))
+    assert less.evaluations < cost.evaluations or kind == "policy"
+    more, _ = played(spec(kind, keep="visits"), tmp_path, UniformEvaluator(WHERE))
+    assert more.meta.games == 4
+    with pytest.raises(ValueError, match="nothing, values, visits"):
+        spec(kind, keep="all")
+
+
 def test_only_searched_moves_of_a_mixed_game_teach(tmp_path: Path) -> None:
     """A policy or heuristic seat yields no target: there are fewer than in games that search every move."""
     mixed, _ = played(spec("mixed", 12, full_share=1.0), tmp_path, UniformEvaluator(WHERE))

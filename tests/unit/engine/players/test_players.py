@@ -18,7 +18,7 @@ from engine.players.analysis import analysis_svg, analyze
 from engine.players.estimate import RolloutEvaluator
 from engine.players.ladder import LEVELS, WITHOUT_NET, describe, level_config
 from engine.players.names import parse
-from engine.players.player import WITH_NET, MixedPlayer, PlayerConfig, RandomPlayer, legal_of, make
+from engine.players.player import WITH_NET, GumbelPlayer, MixedPlayer, PlayerConfig, RandomPlayer, legal_of, make
 from engine.players.table import Left, Table, play_out
 from engine.rules.batch import GameBatch
 from engine.rules.game import Game
@@ -127,6 +127,24 @@ def test_a_mixed_player_takes_turns_by_its_shares() -> None:
         MixedPlayer([])
 
 
+def test_a_player_keeps_what_it_evaluated_and_chooses_alike() -> None:
+    """Six games at once, in four slots or in slots of their own: the choices of a player that keeps nothing."""
+    counts = {}
+    for keep, games in (("nothing", 8), ("values", 8), ("values", 4)):
+        player = GumbelPlayer(RolloutEvaluator(SQUARE), 12, games=games, keep=keep)
+        batch, rng, chosen = GameBatch(SQUARE, 6), np.random.default_rng(1), []
+        batch.random_playouts(3, 30)
+        for _ in range(4):
+            rows = np.flatnonzero(~batch.over).astype(np.int32)
+            codes = np.full(6, -1, np.int32)
+            codes[rows] = player.choose(batch.data, rows, rng)
+            batch.apply(codes)
+            chosen.append(codes)
+        counts[keep, games] = (np.concatenate(chosen).tolist(), player.search.evaluations)
+    assert counts["values", 8][0] == counts["values", 4][0] == counts["nothing", 8][0]
+    assert counts["values", 8][1] < counts["nothing", 8][1]
+
+
 def test_random_games_judge_alike_and_see_who_is_winning() -> None:
     """Equal positions get equal chances whatever is beside them; they sum to one; a won game is seen."""
     data, rows = positions(8, 60)
@@ -209,6 +227,7 @@ def test_a_person_at_the_terminal_may_leave(tmp_path: Path) -> None:
         (["play", "--board", "round"], "round"),
         (["analyze", "--position", "P99x1"], "not legal"),
         (["analyze", "--position", "missing.rifg"], "there is no file"),
+        (["selfplay", "unused", "--keep", "all"], "nothing, values, visits"),
         (["tournament", "random"], "two players or more"),
         (["tournament", "random", "random"], "each once"),
         (["tournament", "random", "heuristic", "--pairing", "knockout"], "choose one of round_robin"),
