@@ -8,6 +8,7 @@ the kill until another worker runs the job:
 
 - `machine`: agent, runner and gossip process die at once; the other members notice, the leader confirms;
 - `agent`: the agent alone is killed; its gossip process says farewell for it;
+- `hang`: the agent is stopped (SIGSTOP) while its gossip process lives;
 - `heartbeat`: workers without an inbound port; the leader misses their heartbeats;
 - `lease`: one worker that neither gossips nor beats; measured beside the others, until its job is free again.
 
@@ -27,7 +28,7 @@ from benchmarks.workers import write
 from tests.cluster.workers import deaths
 from tests.cluster.workers.harness import workers_ended
 
-PORT = 24200
+PORT = 32200
 
 
 def spread(values: list[float]) -> dict[str, float | int]:
@@ -69,6 +70,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
         lease = None if options.no_lease else asyncio.create_task(group.lease_trial())
         found["machine"] = await trials(group, "machine", "machine", options.trials)
         found["agent"] = await trials(group, "agent", "agent", options.trials)
+        found["hang"] = await trials(group, "hang", "hang", max(1, options.trials // 3))
         found["heartbeat"] = await heartbeats(group, options.trials)
         if lease:
             found["lease"] = spread([await lease])

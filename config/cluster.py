@@ -156,6 +156,8 @@ class WorkerSettings(Section, frozen=True):
     gossip_bind: str = ""  # where to listen when that is another address, as behind a forwarded port
     gossip_keys: tuple[str, ...] = ()  # the cluster's gossip key files, the one to seal with first
     upload_kbps_max: int = 0  # of all uploads together, 0 = unlimited
+    download_kbps_max: int = 0  # of all downloads together
+    job_kbps_max: int = 0  # of all transfers of one job, either way
     provider: str = ""  # who rents this machine out; voters may limit all machines of one provider
 
     def __post_init__(self) -> None:

@@ -3,7 +3,9 @@
 It keeps the probes of a busy trainer or voter punctual, and serves members, commands and events on a unix
 socket, if any.
 It ends, with a farewell, on SIGTERM or SIGINT. With `--parent` it ignores them and ends, with a farewell, when its
-standard input ends: whoever started it is gone then, however that happened, or wants it to end.
+standard input ends: whoever started it is gone then, however that happened, or wants it to end. With `--silence-s` it
+also ends when the parent has written nothing there for so long, without a farewell: the parent hangs, which the others
+are to find out for themselves, so that a sign of life by another road still counts.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from membership.settings import GossipSettings
 from membership.tasks import Tasks
 
 _CLIENTS_MAX = 64
+_GRACE_S = 0.1
 _BACKLOG_BYTES_MAX = 4 << 20  # unread events that a client may leave before it is cut off
 
 
@@ -140,27 +143,54 @@ async def _served(gossip: Membership, path: Path) -> AsyncIterator[None]:
         await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
-class _AtEof(asyncio.Protocol):
+class _Parent(asyncio.Protocol):
+    """The parent's end of the standard input: whatever it writes there says that it runs."""
+
     def __init__(self, ended: Callable[[], None]) -> None:
         self._ended = ended
+        self.heard_s = asyncio.get_running_loop().time()
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_s = asyncio.get_running_loop().time()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended()
 
+    async def silent(self, limit_s: float) -> None:
+        """Return when nothing has been heard for `limit_s`."""
+        loop = asyncio.get_running_loop()
+        while (left_s := self.heard_s + limit_s - loop.time()) > 0:
+            await asyncio.sleep(left_s)
+            await asyncio.sleep(_GRACE_S)  # who slept itself, as with its machine, hears first what came meanwhile
 
-async def run(settings: GossipSettings, path: Path | None, *, parent: bool = False) -> None:
-    """Gossip and serve until a signal, or the end of the parent, asks to stop."""
+
+async def run(settings: GossipSettings, path: Path | None, *, parent: bool = False, silence_s: float = 0.0) -> None:
+    """Gossip and serve until a signal, the end of the parent, or its silence (0 = never) asks to stop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, (lambda: None) if parent else stop.set)
-    if parent:
-        await loop.connect_read_pipe(lambda: _AtEof(stop.set), sys.stdin)
     async with Gossip(settings) as gossip, contextlib.AsyncExitStack() as stack:
         if path:
             await stack.enter_async_context(_served(gossip, path))
+        if parent:
+            _, heard = await loop.connect_read_pipe(lambda: _Parent(stop.set), sys.stdin)
+            if silence_s and await _first(stop.wait(), heard.silent(silence_s)) == 1:
+                sys.stderr.write(f"the parent has said nothing for {silence_s:g} s\n")
+                return
         await stop.wait()
         await gossip.leave()
+
+
+async def _first(*works: Coroutine[Any, Any, object]) -> int:
+    """Return which one ends first; the others are cancelled."""
+    tasks = [asyncio.create_task(work) for work in works]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    first = next(index for index, task in enumerate(tasks) if task.done())
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return first
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -169,9 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--settings", type=Path, required=True, help="YAML or JSON file of GossipSettings")
     parser.add_argument("--socket", type=Path, help="unix socket to serve")
     parser.add_argument("--parent", action="store_true", help="end with the standard input, not by a signal")
+    parser.add_argument("--silence-s", type=float, default=0.0, help="end when the parent writes nothing for so long")
     options = parser.parse_args(arguments)
     try:
-        asyncio.run(run(read_settings(options.settings), options.socket, parent=options.parent))
+        settings = read_settings(options.settings)
+        asyncio.run(run(settings, options.socket, parent=options.parent, silence_s=options.silence_s))
     except AppError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -1,4 +1,7 @@
-"""Artifacts that jobs have used here, the longest unused evicted first; whatever a running job uses stays."""
+"""Artifacts that jobs have used here, the longest unused evicted first; whatever a running job uses stays.
+
+What an earlier run of the agent left is digested before its first use: a disk may rot, and a copy may be had anew.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from workqueue.store import is_name
+from workqueue.store import digest_file, is_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +31,7 @@ class Cache:
         self._source = source
         self._pins: dict[str, int] = {}
         self._fetching: dict[str, asyncio.Lock] = {}
+        self._trusted: set[str] = set()  # verified since this agent started
         folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, sha256: str) -> Path:
@@ -40,18 +44,23 @@ class Cache:
             raise ValueError(f"{sha256!r} is not the SHA-256 of an artifact")
         path = self.path(sha256)
         async with self._fetching.setdefault(sha256, asyncio.Lock()):
-            if path.exists():
+            if path.exists() and await asyncio.to_thread(self._is_whole, path):
                 os.utime(path)
             else:
                 await self._source.get_artifact(sha256, path, job=job)
+                self._trusted.add(sha256)
                 path.chmod(0o444)
                 self.evict()
         return path
 
-    def adopt(self, path: Path, sha256: str) -> None:
-        """Take a file in that was made here and is stored by voters now."""
-        path.rename(self.path(sha256))
-        self.evict()
+    def _is_whole(self, path: Path) -> bool:
+        """Whether a file has the bytes of its name, looked at once; one that has not is deleted. Blocks."""
+        if path.name not in self._trusted:
+            if digest_file(path) != path.name:
+                path.unlink(missing_ok=True)
+                return False
+            self._trusted.add(path.name)
+        return True
 
     def pin(self, sha256: str) -> None:
         """Keep these bytes until as many unpins."""
@@ -80,6 +89,7 @@ class Cache:
                 break
             if path.name not in self._pins:
                 path.unlink(missing_ok=True)
+                self._trusted.discard(path.name)
                 used -= size
                 gone.append(path.name)
         return gone

@@ -98,16 +98,23 @@ def evaluation_rate(board: str, players: int, device: str, seconds: float = 0.5)
 
 
 def game_rate(board: str, players: int, seconds: float = 0.5) -> int:
-    """Random games a second by one thread, in thousandths."""
-    game = _new_game(board, players)  # compiled by now
-    games, chance, start = 0.0, 1, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        if game.is_over:
-            game, games = _new_game(board, players), games + 1
+    """Random games a second by one thread, in thousandths; of one game at least, however slow the machine."""
+    chance = _play(board, players, 1)  # compiles
+    games, start = 0, time.perf_counter()
+    while not games or time.perf_counter() - start < seconds:
+        chance = _play(board, players, chance)
+        games += 1
+    return max(1, int(1000 * games / (time.perf_counter() - start)))
+
+
+def _play(board: str, players: int, chance: int) -> int:
+    """Play a random game to its end; returns where the generator stands."""
+    game = _new_game(board, players)
+    while not game.is_over:
         codes = game.legal_codes()
         chance = chance * _LEHMER % _MODULUS
         game.apply(int(codes[chance % len(codes)]))
-    return int(1000 * games / (time.perf_counter() - start))
+    return chance
 
 
 def _new_game(board: str, players: int) -> Any:

@@ -1,15 +1,17 @@
-"""The worker's client: it leaves a voter that does not pass its heartbeats on, and its transfers keep to a rate."""
+"""The worker's client: it leaves a voter that does not pass its heartbeats on, and its transfers keep to its rates."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from workqueue.blocks import Throttle
+from workers.network import DOWN, UP, Network
+from workqueue.blocks import Shares, Throttle
 from workqueue.client import Client
 from workqueue.errors import Unavailable
 from workqueue.transfer import PROVIDER, ForJob, get_artifact, put_artifact
@@ -27,14 +29,17 @@ _STAY_S_MAX = 60.0
 
 
 class WorkerClient(Client):
-    """A client that moves on when heartbeats fail, and whose uploads together keep to a rate."""
+    """A client that moves on when heartbeats fail, and whose transfers keep to its rates."""
 
-    def __init__(self, settings: WorkerSettings, token: str) -> None:
+    def __init__(self, settings: WorkerSettings, token: str, network: Network | None = None) -> None:
         super().__init__(
             settings.join, token=token, ca=Path(settings.ca), actor=f"worker:{settings.id}", deadline_s=_DEADLINE_S
         )
         self._provider = settings.provider
+        self._network = network or Network(Path(settings.data) / "network.json")
         self._up = Throttle(settings.upload_kbps_max)
+        self._down = Throttle(settings.download_kbps_max)
+        self._jobs = Shares(settings.job_kbps_max)
         self._moves = 0
         self._move_after_s = 0.0
         self._leaving: set[asyncio.Task[None]] = set()
@@ -48,7 +53,7 @@ class WorkerClient(Client):
         """Say that a worker is alive; raises TimeoutError or Unavailable and turns to another voter when it cannot."""
         try:
             async with asyncio.timeout(BEAT_S):
-                await super().beat(worker, boot, seq, metadata)
+                await super().beat(worker, boot, seq, metadata | self._network.rates)
         except (TimeoutError, Unavailable):
             self._move_on()
             raise
@@ -81,10 +86,28 @@ class WorkerClient(Client):
     ) -> ArtifactRef:
         """Store a file's bytes on the voters; raises CorruptArtifact when they are not what `sha256` says."""
         http = ForJob(self, job)
-        return await put_artifact(
-            http, path, kind=kind, config=config, sha256=sha256, progress=progress, throttle=self._up
-        )
+        start_s = asyncio.get_running_loop().time()
+        ref = await put_artifact(
+            http, path, kind=kind, config=config, sha256=sha256, progress=progress,
+            throttles=self._throttles(self._up, job),
+        )  # fmt: skip
+        await self._note(UP, ref.size_bytes, start_s)
+        return ref
 
     async def get_artifact(self, sha256: str, path: Path, progress: Progress | None = None, *, job: str = "") -> None:
         """Fetch bytes by their name."""
-        await get_artifact(ForJob(self, job), sha256, path, progress)
+        start_s = asyncio.get_running_loop().time()
+        await get_artifact(ForJob(self, job), sha256, path, progress, throttles=self._throttles(self._down, job))
+        size_bytes = (await asyncio.to_thread(path.stat)).st_size
+        await self._note(DOWN, size_bytes, start_s)
+
+    async def _note(self, way: str, size_bytes: int, start_s: float) -> None:
+        """Measure the network by a transfer that has ended; what cannot be written down is known all the same."""
+        self._network.note(way, size_bytes, asyncio.get_running_loop().time() - start_s)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._network.save)
+
+    def _throttles(self, way: Throttle, job: str) -> list[Throttle]:
+        """What a transfer waits for: the worker's rate this way and its job's, those that are limited."""
+        of_job = [self._jobs.of(job)] if job else []
+        return [throttle for throttle in (way, *of_job) if throttle.limited]

@@ -14,6 +14,7 @@ import psutil
 from workqueue.machine.commands import Capability
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from config.cluster import WorkerSettings
@@ -23,11 +24,10 @@ KEPT_S = 86_400  # machines slow down: what was measured longer ago is measured 
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What a runner measured with this build: rules version, policy layout, rates in thousandths a second."""
+    """What a runner measured with this build: rules version, rates in thousandths a second."""
 
     build: str
     rules_version: str = ""
-    policy_layout: str = ""
     rates: dict[str, int] = {}
     devices: tuple[tuple[str, int], ...] = ()
     at_s: int = 0  # Unix time
@@ -81,7 +81,9 @@ def memory_mb() -> int:
     return total * 9 // 10 >> 20
 
 
-def capability(settings: WorkerSettings, kinds: tuple[str, ...], measured: Measured) -> Capability:
+def capability(
+    settings: WorkerSettings, kinds: tuple[str, ...], measured: Measured, network: Mapping[str, int]
+) -> Capability:
     """What the worker registers: settings bound what the machine has."""
     disk_mb = min(settings.disk_mb, shutil.disk_usage(settings.data).free >> 20)
     return Capability(
@@ -93,7 +95,7 @@ def capability(settings: WorkerSettings, kinds: tuple[str, ...], measured: Measu
         kinds=tuple(kind for kind in kinds if not settings.kinds or kind in settings.kinds),
         build=measured.build,
         rules_version=measured.rules_version,
-        rates=measured.rates,
+        rates=measured.rates | dict(network),
     )
 
 

@@ -1,8 +1,9 @@
 """Keeps the gossip process of a worker that can be reached: a failure detector that no job can delay.
 
 It is a child of the agent and ends with it: when the agent goes, however that happens, the process says farewell in the
-name of the agent's boot. When the whole machine goes, the other members notice. Gossip that fails never stops a
-worker, which is present by its heartbeats then.
+name of the agent's boot. When the whole machine goes, the other members notice. When the agent hangs, and so no longer
+says that it runs, the process ends without a word, and the others notice likewise; it is started anew when the agent
+goes on. Gossip that fails never stops a worker, which is present by its heartbeats then.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _PAUSE_S = 1.0
 _PAUSE_S_MAX = 30.0
 _STEADY_S = 60.0  # a process that ran for so long has not failed at its start
 _FAREWELL_S = 3.0
+PULSE_S = 0.5  # how often the agent's loop says that it runs
+SILENCE_S = 2.0  # an agent that has not for so long hangs; a false alarm costs nothing while its heartbeats arrive
 
 
 def describe(capability: Capability) -> Metadata:
@@ -65,13 +68,14 @@ class GossipProcess:
     """Runs `membership.process` while entered, and starts it anew when it ends; ends with a farewell."""
 
     def __init__(
-        self, settings: WorkerSettings, boot: str, metadata: Metadata, client: Client, *, pause_s: float = _PAUSE_S
-    ) -> None:
+        self, settings: WorkerSettings, boot: str, metadata: Metadata, client: Client, *,
+        pause_s: float = _PAUSE_S, pulse_s: float = PULSE_S, silence_s: float = SILENCE_S,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._boot = boot
         self._metadata = metadata
         self._client = client
-        self._pause_s = pause_s
+        self._pause_s, self._pulse_s, self._silence_s = pause_s, pulse_s, silence_s
         self._folder = Path(settings.data)
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -122,9 +126,20 @@ class GossipProcess:
         await asyncio.to_thread(file.write_bytes, msgspec.json.encode(told))
         with log_file.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "membership.process", "--parent", "--settings", str(file),
+                sys.executable, "-m", "membership.process", "--parent", "--silence-s", str(self._silence_s),
+                "--settings", str(file),
                 stdin=asyncio.subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         log.info("gossip.started", address=self._settings.gossip, pid=self._process.pid)
-        code = await self._process.wait()
+        pulsing = asyncio.create_task(self._pulse(self._process))
+        try:
+            code = await self._process.wait()
+        finally:
+            pulsing.cancel()
         log.warning("gossip.ended", code=code, reason=tail(log_file).strip()[-300:])
+
+    async def _pulse(self, process: asyncio.subprocess.Process) -> None:
+        """Say again and again that this loop runs."""
+        while process.stdin and not process.stdin.is_closing():
+            process.stdin.write(b".")
+            await asyncio.sleep(self._pulse_s)

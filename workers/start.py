@@ -26,6 +26,7 @@ from workers.client import WorkerClient
 from workers.control import Control, watch_spot
 from workers.gossip import GossipProcess, describe
 from workers.limits import Limits
+from workers.network import Network
 from workers.process import RunnerProcess, tail
 
 if TYPE_CHECKING:
@@ -71,10 +72,11 @@ async def work_for(settings: WorkerSettings, extra: Extra) -> int:
     token = _secret(Path(settings.token_file))
     with _alone(data):
         measured = await _measure(data, extra)
-        capability = devices.capability(settings, _kinds(measured), measured)
+        network = Network(data / "network.json")
+        capability = devices.capability(settings, _kinds(measured), measured, network.rates)
         options, limits = plan(settings, extra, capability)
         log.info("worker.starts", worker=options.worker, slots=len(options.slots), kinds=",".join(capability.kinds))
-        client = WorkerClient(settings, token)
+        client = WorkerClient(settings, token, network)
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(client)
             if settings.gossip:

@@ -159,7 +159,7 @@ def voters_of(data: Path, settings: ClusterSettings) -> list[Child]:
 
 
 def workers_of(data: Path, settings: ClusterSettings, count: int) -> list[Child]:
-    """Return the workers' processes; they share the machine's processors."""
+    """Return the workers' processes; they share the machine's processors, and gossip with the voters."""
     slots = max(1, (os.cpu_count() or 1) // max(1, count))
     joins = [part for voter in settings.voters for part in ("--join", voter.http)]
     found = []
@@ -168,6 +168,7 @@ def workers_of(data: Path, settings: ClusterSettings, count: int) -> list[Child]
             "workers.cli", *joins, "--token-file", str(data / "secrets/worker.token"), "--ca", str(data / settings.ca),
             "--data", str(data / f"workers/worker-{n}"), "--id", f"worker-{n}",
             "--slots", str(slots), "--threads", "1",
+            "--gossip", "127.0.0.1:0", "--gossip-key", str(data / "secrets/gossip.key"),
         ]  # fmt: skip
         found.append(Child(f"worker-{n}", arguments, data / f"logs/worker-{n}.log", WORKER_STOP_S))
     return found

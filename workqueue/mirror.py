@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
+    from workqueue.blocks import Block
+
 OFFSET = "Upload-Offset"
 _TIMEOUT_S = 5.0  # a voter that takes nothing for so long holds the upload up no more
 _ANSWER_S = 60.0  # it digests and syncs all bytes before it answers
@@ -56,7 +58,7 @@ class Mirror:
                 self._link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
                 self._sending = True
 
-    def send(self, block: bytes) -> None:
+    def send(self, block: Block) -> None:
         """Send more bytes."""
         if self._sending:
             with self._giving_up():

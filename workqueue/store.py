@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from config.cluster import StoreSettings
+    from workqueue.blocks import Block
 
 log = structlog.get_logger()
 BLOCK_BYTES = 1 << 20
 SYNC_BYTES = 16 << 20
+_PIECE_BYTES = 512 << 10  # of a write: for larger ones the kernel looks for large free pages, which takes long
 LEFT_S = 86_400.0  # an upload that nobody goes on with for so long is dropped
 SWEEP_S = 3_600.0
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -132,6 +135,8 @@ class Upload:
         self.offset = 0
         self._resume = offset
         self._synced = offset
+        self._syncer = ThreadPoolExecutor(1, "sync")
+        self._syncing: Future[None] | None = None
         self.superseded = False
 
     def prepare(self) -> None:
@@ -143,7 +148,7 @@ class Upload:
             self._hash.update(block)
             self.offset += len(block)
 
-    def write(self, block: bytes) -> None:
+    def write(self, block: Block) -> None:
         """Append bytes; raises Superseded, StoreFull, or StoreError when there are more than announced."""
         if self.superseded:
             raise Superseded("another connection uploads the same bytes")
@@ -151,20 +156,31 @@ class Upload:
             self._store.discard(self._sha256)
             raise StoreError(f"more bytes than the {self._size} announced")
         try:
-            self._file.write(block)
+            for at in range(0, len(block), _PIECE_BYTES):
+                self._file.write(block[at : at + _PIECE_BYTES])
             self._file.flush()
         except OSError as error:
             self._file.truncate(self.offset)
             raise StoreFull(f"the disk cannot take more: {error.strerror}") from error
-        self._hash.update(block)
         self.offset += len(block)
+        self._sync_ahead()
 
-    def sync_ahead(self, block: bytes) -> None:
-        """Have what was written reach the disk while more arrives, so that little is left for the end."""
-        del block
-        if self.offset - self._synced >= SYNC_BYTES:
-            self._synced = self.offset
-            os.fdatasync(self._file.fileno())
+    def digest(self, block: Block) -> None:
+        """Digest bytes; apart from `write`, so that a thread of its own does it."""
+        self._hash.update(block)
+
+    def _sync_ahead(self) -> None:
+        """Have what was written reach the disk while more arrives, so that little is left for the end; never waits."""
+        if self.offset - self._synced < SYNC_BYTES or (self._syncing and not self._syncing.done()):
+            return
+        self._check_synced()
+        self._synced = self.offset
+        self._syncing = self._syncer.submit(_sync_data, os.dup(self._file.fileno()))
+
+    def _check_synced(self) -> None:
+        """Wait for a sync and raise its error, which the system tells only once."""
+        if self._syncing:
+            self._syncing.result()
 
     def finish(self) -> bool:
         """Give whole and right bytes their name; False when some are still to come. Raises CorruptArtifact."""
@@ -174,6 +190,7 @@ class Upload:
             self.close()
             self._store.discard(self._sha256)
             raise CorruptArtifact(self._sha256)
+        self._check_synced()
         os.fsync(self._file.fileno())
         self.close()
         self._store.adopt(self._path, self._sha256)
@@ -187,6 +204,7 @@ class Upload:
     def close(self) -> None:
         """Keep what was written for a later connection."""
         self._file.close()
+        self._syncer.shutdown(wait=False)
 
 
 class DiskStore:
@@ -367,6 +385,14 @@ async def keep_swept(store: ArtifactStore) -> None:
         if gone := await asyncio.to_thread(store.sweep, LEFT_S, time.time_ns() / 1e9):
             log.info("artifacts.swept", count=len(gone))
         await asyncio.sleep(SWEEP_S)
+
+
+def _sync_data(fd: int) -> None:
+    """Sync by a descriptor of one's own, so that the file may be closed meanwhile."""
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
 
 
 def _sync_folder(path: Path) -> None:

@@ -29,12 +29,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
+    from workqueue.blocks import Block
+
 PROVIDER = "Rift-Provider"  # headers that say whose bandwidth a transfer uses
 JOB = "Rift-Job"
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 _TRIES = 6
 _PAUSE_S = 0.2
 _READ_S = 60.0
+_PIECE_BYTES = 256 << 10  # what is given to a connection at once: it moves what it cannot send at once in memory
+_SLOW_PIECE_BYTES = 32 << 10  # with a limit, so that no pause looks like a connection that has stalled
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=_READ_S)
 _TRANSIENT = frozenset({409, 422, 429, 500, 502, 503, 504})  # 422: bytes were damaged on the way
 
@@ -81,7 +85,7 @@ async def put_artifact(
     config: str = "",
     sha256: str = "",
     progress: Progress | None = None,
-    throttle: Throttle | None = None,
+    throttles: Sequence[Throttle] = (),
 ) -> ArtifactRef:
     """Store a file's bytes, whose digest may be known.
 
@@ -93,7 +97,7 @@ async def put_artifact(
     ref = ArtifactRef(digest, size, kind)
     query = {"kind": kind, "config": config}
     try:
-        await upload(http, http.servers, path, ref, query, progress=progress, throttle=throttle)
+        await upload(http, http.servers, path, ref, query, progress=progress, throttles=throttles)
     except (Unavailable, Rejected) as error:
         if sha256 and await asyncio.to_thread(digest_file, path) != sha256:
             raise CorruptArtifact(sha256) from error
@@ -109,7 +113,7 @@ async def upload(
     query: Mapping[str, str],
     *,
     progress: Progress | None = None,
-    throttle: Throttle | None = None,
+    throttles: Sequence[Throttle] = (),
 ) -> Stored:
     """Send bytes to the first of `servers` that takes them, going on where an earlier connection broke off."""
     tried: list[str] = []
@@ -118,7 +122,7 @@ async def upload(
         url = f"{server}/v1/artifacts/{ref.sha256}"
         for attempt in range(_TRIES):
             try:
-                return await _send_rest(http, url, path, ref, query, progress, throttle or Throttle(0))
+                return await _send_rest(http, url, path, ref, query, progress, throttles)
             except Rejected as error:
                 refused = error
                 break
@@ -132,9 +136,16 @@ async def upload(
     raise Unavailable(tried[-3:] or list(servers), "upload")
 
 
-async def get_artifact(http: Http, sha256: str, path: Path, progress: Progress | None = None) -> None:
+async def get_artifact(
+    http: Http,
+    sha256: str,
+    path: Path,
+    progress: Progress | None = None,
+    *,
+    throttles: Sequence[Throttle] = (),
+) -> None:
     """Fetch bytes by name into `path`; raises CorruptArtifact, Rejected (no such artifact) or Unavailable."""
-    await download(http, http.servers, sha256, path, progress)
+    await download(http, http.servers, sha256, path, progress, throttles=throttles)
 
 
 async def download(
@@ -143,6 +154,8 @@ async def download(
     sha256: str,
     path: Path,
     progress: Progress | None = None,
+    *,
+    throttles: Sequence[Throttle] = (),
 ) -> None:
     """Fetch from any of `servers`, going on from one to the next; `path` appears only whole and verified."""
     partial = path.with_name(path.name + ".part")
@@ -152,7 +165,7 @@ async def download(
         for server in servers:
             url = f"{server}/v1/artifacts/{sha256}"
             try:
-                digest = await _fetch_rest(http, url, partial, progress)
+                digest = await _fetch_rest(http, url, partial, progress, throttles)
             except _Missing:
                 missing += 1
                 continue
@@ -226,7 +239,7 @@ class _Missing(Exception):
 
 async def _send_rest(
     http: Http, url: str, path: Path, ref: ArtifactRef, query: Mapping[str, str], progress: Progress | None,
-    throttle: Throttle,
+    throttles: Sequence[Throttle],
 ) -> Stored:  # fmt: skip
     async with http.session.head(url, headers=http.headers, timeout=_TIMEOUT) as held:
         stored, offset = held.status == 200, int(held.headers.get(OFFSET, "0"))
@@ -239,7 +252,7 @@ async def _send_rest(
         "Content-Length": str(ref.size_bytes - start),
         "Content-Type": "application/octet-stream",
     }
-    body = _blocks(path, start, ref.size_bytes, progress, throttle) if start < ref.size_bytes else None
+    body = _blocks(path, start, ref.size_bytes, progress, throttles) if start < ref.size_bytes else None
     async with http.session.put(url, data=body, params=dict(query), headers=headers, timeout=_TIMEOUT) as answer:
         if answer.status >= 300:
             await _refuse(answer)
@@ -259,18 +272,24 @@ async def _refuse(answer: aiohttp.ClientResponse) -> None:
 
 
 async def _blocks(
-    path: Path, start: int, size: int, progress: Progress | None, throttle: Throttle
+    path: Path, start: int, size: int, progress: Progress | None, throttles: Sequence[Throttle]
 ) -> AsyncIterator[bytes]:
+    piece_bytes = _SLOW_PIECE_BYTES if throttles else _PIECE_BYTES
     async with contextlib.aclosing(read_blocks(path, start, size)) as blocks:
         async for block in blocks:
-            await throttle.take(len(block))
-            yield block
+            for at in range(0, len(block), piece_bytes):
+                piece = block[at : at + piece_bytes]
+                for throttle in throttles:
+                    await throttle.take(len(piece))
+                yield piece
             start += len(block)
             if progress:
                 progress(start, size)
 
 
-async def _fetch_rest(http: Http, url: str, partial: Path, progress: Progress | None) -> str:
+async def _fetch_rest(
+    http: Http, url: str, partial: Path, progress: Progress | None, throttles: Sequence[Throttle]
+) -> str:
     have = _held(partial)
     headers = http.headers | ({"Range": f"bytes={have}-"} if have else {})
     async with http.session.get(url, headers=headers, timeout=_TIMEOUT, read_bufsize=BLOCK_BYTES) as answer:
@@ -282,22 +301,23 @@ async def _fetch_rest(http: Http, url: str, partial: Path, progress: Progress | 
             await _refuse(answer)
         have = have if answer.status == 206 else 0
         size = have + int(answer.headers.get("Content-Length", "0"))
-        return await _receive(answer, partial, have, size, progress)
+        return await _receive(answer, partial, have, size, progress, throttles)
 
 
 async def _receive(
-    answer: aiohttp.ClientResponse, partial: Path, have: int, size: int, progress: Progress | None
-) -> str:
+    answer: aiohttp.ClientResponse, partial: Path, have: int, size: int, progress: Progress | None,
+    throttles: Sequence[Throttle],
+) -> str:  # fmt: skip
     digest = hashlib.sha256()
     with partial.open("r+b" if have else "wb") as file:
         await asyncio.to_thread(_replay, file, digest, have)
 
-        def keep(block: bytes) -> None:
+        def keep(block: Block) -> None:
             file.write(block)
             digest.update(block)
 
         async with contextlib.aclosing(gather_blocks(answer.content, _READ_S)) as blocks:
-            await pipe(_told(blocks, have, size, progress), [keep])
+            await pipe(_told(blocks, have, size, progress), [keep], throttles)
     return digest.hexdigest()
 
 

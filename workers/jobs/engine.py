@@ -58,7 +58,7 @@ def player(context: Context, spec: PlayerSpec, board: str, players: int, variant
     where = load("rules.geometry").geometry(board, players, variant)
     module = load("players.player")
     try:
-        return module.make(player_config(spec), where, weights(context, spec.model), context.device)
+        return module.make(player_config(spec), where, model(context, spec.model), context.device)
     except (ValueError, load("nets.store").ModelError) as error:
         raise JobError("player.unusable", f"player {spec.key} cannot be made: {error}") from error
 
@@ -77,6 +77,26 @@ def player_config(spec: PlayerSpec) -> Any:
 def weights(context: Context, sha256: str) -> Path | None:
     """Fetch weights, None for a player without a net."""
     return context.fetch(sha256) if sha256 else None
+
+
+def model(context: Context, sha256: str) -> Path | None:
+    """Fetch a net; one whose planes or moves mean other things than here is for a worker of another build."""
+    path = weights(context, sha256)
+    if path:
+        store = load("nets.store")
+        try:
+            manifest = store.read_manifest(path.read_bytes())
+        except store.ModelError:
+            return path  # whoever reads it says what is wrong with it
+        theirs, ours = (manifest.rules_version, manifest.encoder), (rules_version(), str(load("nets.encoder").ENCODER))
+        if theirs != ours:
+            raise JobError(
+                "version.mismatch",
+                f"model {sha256[:12]} is for rules {theirs[0]} and layout {theirs[1]}, this worker has {ours[0]} and "
+                f"{ours[1]}; install the build that the cluster runs",
+                fault="node",
+            )
+    return path
 
 
 def milli(value: float) -> int:

@@ -91,7 +91,7 @@ def _play(context: Context, payload: SelfplayPayload, played: Played, should_sto
     module.play(
         _spec(context, payload, played, module),
         context.work,
-        weights=engine.weights(context, payload.player.model),
+        weights=engine.model(context, payload.player.model),
         device=context.device,
         progress=engine.tell(context),
         should_stop=should_stop,

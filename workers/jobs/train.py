@@ -56,7 +56,7 @@ def _train(
         _spec(payload, module),
         shards,
         context.work,
-        parent=engine.weights(context, payload.parent),
+        parent=engine.model(context, payload.parent),
         resume=engine.weights(context, reached.checkpoint),
         progress=engine.tell(context),
         should_stop=context.should_stop,

@@ -1,8 +1,5 @@
 """Keeps the replicated state small: ended jobs move to files, artifacts that nothing references are forgotten.
 
-What the cursor of a live job names is needed as well, by the attempt that will go on there: a training may run for
-hours on checkpoints that only its cursor knows.
-
 A job is written and synced to `archive/jobs-<day>.jsonl` in the leader's data folder before it is archived; after a
 failure in between it is written twice, and never lost.
 """
@@ -19,18 +16,14 @@ import msgspec
 import structlog
 
 from workqueue.machine.commands import Archive, CollectArtifacts
-from workqueue.store import is_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from workqueue.duties.context import DutyContext
 
 log = structlog.get_logger()
 ENDED = ("completed", "failed", "cancelled")
-LIVE = ("running", "available", "retryable", "held", "scheduled")
-LIVE_MAX = 10_000  # jobs of one state that are looked through before anything is collected
 KEEP_MS = 24 * 3_600_000  # an ended job is at hand for a day
 KEEP_MAX = 20_000  # or for less when there are more than this many
 MIN_AGE_MS = 600_000  # but never less than this
@@ -88,44 +81,8 @@ class Retain:
             names += (str(row["sha256"]) for row in rows if not row["refs"] and row["at_ms"] < old_ms)
             if len(rows) < PAGE:
                 break
-        if not names:
-            return
-        needed = await named_by_cursors(context)
-        if needed is None:
-            log.warning("artifacts.uncollected", count=len(names), reason="too many live jobs to look through")
-            return
-        if names := [name for name in names if name not in needed]:
+        if names:
             await context.propose(CollectArtifacts(tuple(names[:PAGE])))
-
-
-async def named_by_cursors(context: DutyContext) -> set[str] | None:
-    """Return the artifacts that cursors of live jobs name, None when there are too many jobs to look through."""
-    needed: set[str] = set()
-    for state in LIVE:
-        for offset in range(0, LIVE_MAX, PAGE):
-            page = await context.query("queue", state=state, limit=PAGE, offset=offset)
-            if page["total"] > LIVE_MAX:
-                return None
-            for row in page["jobs"]:
-                if row["attempt"]:  # a job that never ran has no cursor
-                    needed.update(names_in((await context.query("job", job=row["id"]))["cursor"]))
-            if len(page["jobs"]) < PAGE:
-                break
-    return needed
-
-
-def names_in(value: object) -> Iterator[str]:
-    """Yield every name of an artifact in a plain value, however deep."""
-    if isinstance(value, str):
-        if is_name(value):
-            yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from names_in(key)
-            yield from names_in(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from names_in(inner)
 
 
 DUTY = Retain()

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from aiohttp import web
 
-from workqueue.blocks import gather_blocks, pipe
+from workqueue.blocks import pipe
 from workqueue.errors import ClientError, CorruptArtifact
 from workqueue.http.bandwidth import Bandwidth
 from workqueue.http.copies import Copies
+from workqueue.http.intake import TAKEN, Bodies
 from workqueue.machine.commands import ArtifactRef, DropHolder, RegisterArtifact
 from workqueue.machine.outcomes import Refused
 from workqueue.mirror import OFFSET
@@ -82,6 +83,7 @@ class _Handlers:
         self._context = context
         self._store = context.store
         self._bandwidth = Bandwidth(context.settings.store)
+        self._bodies = Bodies()
         self._wanted = 1 if context.store.shared else context.settings.store.replicas
         self._copies = Copies(context, self._wanted - 1)
 
@@ -93,15 +95,10 @@ class _Handlers:
             name = request.match_info.get("sha256")
             if name is not None and not is_name(name):
                 return _problem(400, "an artifact is named by its SHA-256 in 64 lower-case hexadecimal digits")
-            try:
-                return await handler(request)
-            except CorruptArtifact as error:
-                return _problem(422, str(error))
-            except StoreError as error:
-                offset = getattr(error, "offset", None)
-                return _problem(error.status, str(error), {} if offset is None else {OFFSET: str(offset)})
-            except ClientError as error:
-                return _problem(503, str(error), {"Retry-After": "1"})
+            response = await _explained(handler, request)
+            if TAKEN in request:
+                response.force_close()
+            return response
 
         return run
 
@@ -145,7 +142,7 @@ class _Handlers:
             return web.FileResponse(path, chunk_size=BLOCK_BYTES, headers=headers)
         size = await self._store.size(sha256)
         if size is None:
-            return await self._relay(request, sha256)
+            return await self._relay(request, sha256, throttles)
         return await self._send(request, sha256, size, headers, throttles)
 
     async def verify(self, request: web.Request) -> web.Response:
@@ -209,8 +206,8 @@ class _Handlers:
         copies = None if request.query.get("copy") else self._copies
         mirrors = await copies.mirrors(ref, upload.offset) if copies else None
         try:
-            async with contextlib.aclosing(gather_blocks(request.content, _READ_S)) as blocks:
-                sinks = [upload.write, upload.sync_ahead, *(mirrors.sinks if mirrors else ())]
+            async with contextlib.aclosing(self._bodies.blocks(request, _READ_S)) as blocks:
+                sinks = [upload.write, upload.digest, *(mirrors.sinks if mirrors else ())]
                 await pipe(blocks, sinks, throttles)
             if upload.missing_bytes:
                 return None
@@ -237,7 +234,7 @@ class _Handlers:
         stored = Stored(ref.sha256, ref.size_bytes, tuple(holders), wanted)
         return _json(201 if len(holders) >= wanted else 202, stored)
 
-    async def _relay(self, request: web.Request, sha256: str) -> web.StreamResponse:
+    async def _relay(self, request: web.Request, sha256: str, throttles: Sequence[Throttle]) -> web.StreamResponse:
         known = await self._context.query("artifact", sha256=sha256)
         holders: Sequence[str] = known.get("holders", ()) if isinstance(known, dict) else ()
         peers = self._context.holders
@@ -252,7 +249,7 @@ class _Handlers:
                 async with peers.session.get(f"{url}/v1/artifacts/{sha256}?here=1", headers=wanted) as got:
                     if got.status not in {200, 206}:
                         continue
-                    return await _pass_on(request, got)
+                    return await _pass_on(request, got, throttles)
         return _problem(404, "no holder of this artifact answers" if holders else "no such artifact")
 
     async def _send(
@@ -287,15 +284,29 @@ async def _all(*works: Awaitable[object]) -> None:
             raise found
 
 
-async def _pass_on(request: web.Request, got: Any) -> web.StreamResponse:
+async def _pass_on(request: web.Request, got: Any, throttles: Sequence[Throttle]) -> web.StreamResponse:
     kept = ("Content-Length", "Content-Range", "ETag", "Accept-Ranges")
     headers = {name: got.headers[name] for name in kept if name in got.headers}
     response = web.StreamResponse(status=got.status, headers=headers)
     await response.prepare(request)
     async for block in got.content.iter_chunked(BLOCK_BYTES):
+        for throttle in throttles:
+            await throttle.take(len(block))
         await response.write(block)
     await response.write_eof()
     return response
+
+
+async def _explained(handler: Handler, request: web.Request) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except CorruptArtifact as error:
+        return _problem(422, str(error))
+    except StoreError as error:
+        offset = getattr(error, "offset", None)
+        return _problem(error.status, str(error), {} if offset is None else {OFFSET: str(offset)})
+    except ClientError as error:
+        return _problem(503, str(error), {"Retry-After": "1"})
 
 
 def _json(status: int, value: object) -> web.Response:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from workqueue.blocks import Sink
     from workqueue.machine.commands import ArtifactRef
     from workqueue.mirror import Mirror
     from workqueue.transfer import Holders
@@ -43,7 +44,7 @@ class Mirrors:
         self._mirrors = mirrors
 
     @property
-    def sinks(self) -> list[Callable[[bytes], None]]:
+    def sinks(self) -> list[Sink]:
         """What takes the upload's blocks; to be called in threads."""
         return [mirror.send for mirror in self._mirrors.values()]
 

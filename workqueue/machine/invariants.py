@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from workqueue.machine.ledger import Ledger
+from workqueue.machine.payloads import artifacts_of, named_in, read_payload
 from workqueue.machine.ratings import recompute
 from workqueue.machine.scheduling import ready_key
 from workqueue.machine.transitions import ENDED
 from workqueue.machine.transitions import State as JobState
+from workqueue.schema import Schema
 
 
 def check(ledger: Ledger) -> None:
@@ -36,6 +38,13 @@ def _jobs(ledger: Ledger) -> None:
     assert ledger.live == sum(job.state not in ENDED for job in ledger.jobs.values()), "the live count is wrong"
     uniques = [job.spec.unique for job in ledger.jobs.values() if job.spec.unique and job.state not in ENDED]
     assert len(uniques) == len(set(uniques)), "a unique key is held twice"
+    needed: Counter[str] = Counter()
+    for job in ledger.jobs.values():
+        if job.state not in ENDED:
+            payload = read_payload(job.spec)
+            needed.update(artifacts_of(payload if isinstance(payload, Schema) else None))
+            needed.update(named_in(job.cursor))
+    assert needed == Counter(ledger.needed), "what live jobs need is miscounted"
     for job in ledger.jobs.values():
         assert (job.ended_ms > 0) == (job.state in ENDED) or ledger.now_ms == 0, f"{job.spec.id} ended or not?"
 

@@ -100,7 +100,7 @@ def _insert(ledger: Ledger, spec: JobSpec, payload: Schema | None) -> None:
         spec, state.order, JobState.SCHEDULED if waits else JobState.AVAILABLE, state.now_ms,
         available_ms=state.now_ms, due_ms=spec.run_at_ms, rules=rules_of(payload), actor=ledger.actor,
     )  # fmt: skip
-    ledger.need(payload)
+    ledger.need(job, payload)
     ledger.insert(job)
     if waits:
         release(ledger, job)
@@ -126,7 +126,7 @@ def ended(ledger: Ledger, job: Job) -> None:
 
 def _end(ledger: Ledger, job: Job) -> None:
     job.ended_ms = ledger.now_ms
-    ledger.need(read_payload(job.spec), -1)
+    ledger.need(job, read_payload(job.spec), -1)
     ledger.emit(f"job.{job.state.value}", job.spec.id, kind=job.spec.kind, config=job.spec.config, reason=job.reason)
 
 
@@ -183,7 +183,7 @@ def retry(ledger: Ledger, command: Retry) -> Outcome:
         job.due_ms = job.ended_ms = 0
         _wait_anew(ledger, job)
         payload = read_payload(job.spec)
-        ledger.need(payload)
+        ledger.need(job, payload)
         ledger.move(job, Trigger.RETRY)
         release(ledger, job)
         ledger.record("retry", job.spec.id, command.reason)

@@ -145,8 +145,7 @@ def renew(ledger: Ledger, command: Renew) -> Outcome:
             continue
         if not is_nil(lease.progress):
             job.progress = lease.progress
-        if not is_nil(lease.cursor):
-            job.cursor = lease.cursor
+        ledger.tell_cursor(job, lease.cursor)
         job.lease_until_ms = ledger.now_ms + job.spec.lease_ms
         state = "cancel" if job.cancelling else "ok"
         states.append(LeaseState(lease.job, lease.attempt, state, job.spec.lease_ms, job.cancelling))
@@ -189,8 +188,7 @@ def fail(ledger: Ledger, command: Fail) -> Outcome:
     job = _held(ledger, command.job, command.attempt, command.worker)
     if isinstance(job, Refused):
         return job
-    if not is_nil(command.cursor):
-        job.cursor = command.cursor
+    ledger.tell_cursor(job, command.cursor)
     worker = ledger.state.workers.get(command.worker)
     if worker is not None:
         worker.failed += 1
@@ -247,8 +245,7 @@ def release(ledger: Ledger, command: Release) -> Outcome:
     job = _held(ledger, command.job, command.attempt, command.worker)
     if isinstance(job, Refused):
         return job
-    if not is_nil(command.cursor):
-        job.cursor = command.cursor
+    ledger.tell_cursor(job, command.cursor)
     give_back(ledger, job, command.reason)
     return Settled(job.spec.id, job.state.value)
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
+from collections.abc import Iterable
 
 import msgspec
 
 from config.loop import LoopSettings
 from workqueue.machine.outcomes import Code, Refused
-from workqueue.machine.payloads import artifacts_of, read_payload
+from workqueue.machine.payloads import artifacts_of, named_in, read_payload
 from workqueue.machine.scheduling import Ready
 from workqueue.machine.state import NIL, AuditEntry, Event, Job, Match, State, Worker
 from workqueue.machine.transitions import ENDED, TABLE, Trigger
@@ -45,7 +46,7 @@ class Ledger:
         self.unique: dict[str, str] = {}
         self.running: dict[str, set[str]] = defaultdict(set)  # worker -> jobs
         self.counts: dict[tuple[str, str, str], int] = defaultdict(int)  # (state, kind, config)
-        self.needed: dict[str, int] = defaultdict(int)  # artifact -> live jobs whose payloads name it
+        self.needed: dict[str, int] = defaultdict(int)  # artifact -> how often live jobs' payloads and cursors name it
         self.artifact_counts: dict[tuple[str, str], int] = defaultdict(int)  # (kind, config)
         self.live = 0  # jobs that have not ended
 
@@ -172,9 +173,21 @@ class Ledger:
             if spec.wait_ms_max and job.state in {JobState.AVAILABLE, JobState.SCHEDULED}:
                 self.wake_at(job.enqueued_ms + spec.wait_ms_max, job.order, spec.id)
 
-    def need(self, payload: Schema | Refused | None, change: int = 1) -> None:
-        """Say that a live job needs the artifacts in its payload, or (change -1) that it needs them no more."""
-        for sha in artifacts_of(payload if isinstance(payload, Schema) else None):
+    def need(self, job: Job, payload: Schema | Refused | None, change: int = 1) -> None:
+        """Say that a live job needs what its payload and its cursor name, or (change -1) that it needs it no more."""
+        self._count_needs(artifacts_of(payload if isinstance(payload, Schema) else None), change)
+        self._count_needs(named_in(job.cursor), change)
+
+    def tell_cursor(self, job: Job, cursor: msgspec.Raw) -> None:
+        """Note where a live job stands (nil: as before); what its cursor names stays while it names it."""
+        if is_nil(cursor) or cursor == job.cursor:
+            return
+        self._count_needs(named_in(cursor), 1)
+        self._count_needs(named_in(job.cursor), -1)
+        job.cursor = cursor
+
+    def _count_needs(self, names: Iterable[str], change: int) -> None:
+        for sha in names:
             self.needed[sha] += change
             if not self.needed[sha]:
                 del self.needed[sha]
@@ -211,7 +224,7 @@ class Ledger:
             self._depend(job)
             self._enter(job)
             if job.state not in ENDED:
-                self.need(read_payload(job.spec))
+                self.need(job, read_payload(job.spec))
         for lock in self.state.locks.values():
             for place in lock.places:
                 self.wake_at(place.expires_ms, 0, lock.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from workqueue.machine.commands import Completion, JobSpec
@@ -24,6 +26,7 @@ from workqueue.schema import (
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
 PLAYERS = range(2, 5)
+_NAME = re.compile(r"[0-9a-f]{64}")
 
 _payloads = {kind: msgspec.msgpack.Decoder(payload) for kind, (payload, _) in KINDS.items()}
 _results = {kind: msgspec.msgpack.Decoder(result) for kind, (_, result) in KINDS.items()}
@@ -71,6 +74,25 @@ def artifacts_of(payload: Schema | None) -> tuple[str, ...]:
             return tuple(sha for sha in (payload.shard, payload.record, payload.model) if sha)
         case _:
             return ()
+
+
+def named_in(raw: msgspec.Raw) -> set[str]:
+    """Return whatever in a msgpack value could name an artifact: 64 hexadecimal digits, in keys and values alike."""
+    try:
+        left = [msgspec.msgpack.decode(raw)]
+    except UNREADABLE:
+        return set()
+    found = set()
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            if _NAME.fullmatch(value):
+                found.add(value)
+        elif isinstance(value, dict):
+            left += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            left += value
+    return found
 
 
 def read_result(job: Job, completion: Completion) -> Schema | Refused | None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 import secrets
+import signal
 import socket
 import sys
 import time
@@ -112,18 +113,27 @@ class Group:
         return next(worker for worker in self.workers if worker.name == name)
 
     async def trial(self, how: str) -> float:
-        """Kill the worker that runs a new job; returns the seconds until another runs it. All is as before then."""
+        """Kill the worker that runs a new job, its "machine" or its "agent", or have the agent "hang".
+
+        Returns the seconds until another worker runs it. All is as before then.
+        """
         name, holder = await self.start_job()
         worker = self.by_name(holder)
         await asyncio.sleep(random.uniform(0.2, 1.2))
         killed_s = time.monotonic()
-        await (worker.lose_machine() if how == "machine" else worker.kill())
+        match how:
+            case "machine":
+                await worker.lose_machine()
+            case "hang":
+                await worker.signal(signal.SIGSTOP)
+            case _:
+                await worker.kill()
         job = await self.attempt_of(name, 2)
         took_s = time.monotonic() - killed_s
         assert (job["attempt"], job["payload_faults"]) == (2, 0), job
         assert job["worker"] != holder
         await self.client.submit(Cancel((name,), "seen enough"))
-        await worker.start()
+        await (worker.signal(signal.SIGCONT) if how == "hang" else worker.start())
         await self.until_registered(worker.name)
         return took_s
 

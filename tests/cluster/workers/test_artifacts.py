@@ -76,7 +76,7 @@ async def test_an_upload_outlives_the_voter_that_took_it(voters: Cluster, tmp_pa
             await voters.kill(victim)
 
         killing = asyncio.create_task(kill())
-        ref = await put_artifact(client, path, kind="other", progress=progress, throttle=Throttle(30_000))
+        ref = await put_artifact(client, path, kind="other", progress=progress, throttles=[Throttle(30_000)])
         await killing
         found = await holders(client, ref.sha256)
         alive = [voter for voter in found if voter != victim]

@@ -55,6 +55,29 @@ def test_what_a_live_job_needs_is_not_collected(driver: Driver) -> None:
     assert driver.machine.query("artifact", {"sha256": "s1"}).code is o.Code.NOT_FOUND
 
 
+def test_what_a_live_cursor_names_is_not_collected(driver: Driver) -> None:
+    """However deep, from the renewal that tells it to the one that tells another, or to the end of the job."""
+    old, new = "a" * 64, "b" * 64
+    driver.store(old, new)
+    driver.add("j")
+    lease = driver.lease()
+    for sha in (old, new):
+        cursor = raw({"at": [1, {"checkpoint": sha}], sha: None, "x": "a" * 63})
+        driver.do(c.Renew("w1", "b1", (c.LeaseRenewal("j", lease.attempt, cursor=cursor),)))
+        driver.do(c.Renew("w1", "b1", (c.LeaseRenewal("j", lease.attempt),)))
+        assert refs(driver, sha) == ("jobs:1",)
+        assert driver.do(c.CollectArtifacts((sha,))) == o.Changed()
+        assert refs(driver.restored(), sha) == ("jobs:1",)
+    assert driver.do(c.CollectArtifacts((old,))) == o.Changed((old,))
+    driver.do(c.Release("w1", "j", lease.attempt, cursor=raw([new, old])))
+    assert driver.do(c.CollectArtifacts((new,))) == o.Changed()
+    driver.do(c.Cancel(("j",)))
+    assert driver.do(c.CollectArtifacts((new,))) == o.Changed((new,))
+    driver.store(new)
+    driver.do(c.Retry(("j",)))
+    assert driver.do(c.CollectArtifacts((new,))) == o.Changed()
+
+
 @pytest.mark.parametrize("kind", ["selfplay", "tournament"])
 def test_players_weights_are_needed_too(driver: Driver, kind: str) -> None:
     """A job that plays with a net keeps the net."""

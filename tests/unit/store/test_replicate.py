@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.store.test_artifacts import made
@@ -26,6 +26,7 @@ NAMES = tuple(f"{index:064x}" for index in range(4))
     registered=st.dictionaries(st.sampled_from(NAMES), st.frozensets(st.sampled_from(VOTERS)), max_size=4),
     held=st.dictionaries(st.sampled_from(VOTERS), st.frozensets(st.sampled_from(NAMES)), min_size=1),
 )
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_round_brings_every_artifact_as_far_as_it_can(
     registered: dict[str, frozenset[str]], held: dict[str, frozenset[str]]
 ) -> None:

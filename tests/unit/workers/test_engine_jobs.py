@@ -131,6 +131,27 @@ def test_train_publishes_weights_that_play(tmp_path: Path, store: Store, data: t
     assert len(find("gauntlet").run(Context(tmp_path / "b", store), payload).games) == 4
 
 
+def test_a_net_of_another_layout_is_for_another_worker(tmp_path: Path, store: Store) -> None:
+    """A worker of an older or newer build gives the job back as its own fault, whatever would use the net."""
+    from engine.nets import store as nets
+    from engine.nets.net import Net
+    from engine.rules.geometry import geometry
+
+    net = Net(geometry("square8", 2), 8, 1)
+    for number, changed in enumerate(({"encoder": "seats-1x1"}, {"rules_version": "0"})):
+        name = str(number) * 64
+        manifest = nets.Manifest("square8", 2, "8x1", **changed)
+        store.bytes[name] = nets.dump(net, manifest)
+        player = PlayerSpec("gumbel", name, 2)
+        for kind, payload in (
+            ("gauntlet", GauntletPayload("square8", 2, player, (RANDOM,), 2, 1)),
+            ("selfplay", msgspec.structs.replace(SELFPLAY, player=player)),
+        ):
+            with pytest.raises(JobError, match="install the build") as caught:
+                find(kind).run(Context(tmp_path / f"{kind}{number}", store), payload)
+            assert (caught.value.cause, caught.value.fault) == ("version.mismatch", "node")
+
+
 def test_train_resumes_to_the_same_weights(tmp_path: Path, store: Store, data: tuple[str, ...]) -> None:
     """A run that was stopped and went on elsewhere ends with the bytes of one that never stopped."""
     whole = find("train").run(Context(tmp_path / "whole", store), training(data))

@@ -93,6 +93,31 @@ async def test_it_is_started_anew_and_says_farewell(tmp_path: Path) -> None:
         assert state() is State.LEFT
 
 
+async def test_an_agent_that_hangs_is_not_vouched_for(tmp_path: Path) -> None:
+    """While its loop stands still gossip falls silent, without a farewell; it is back when the loop goes on."""
+    key = tmp_path / "key"
+    key.write_bytes(bytes(range(32)))
+    told = GossipSettings("v", "b", "voter", "127.0.0.1:0", key_files=[str(key)], period_ms=100)
+    async with Gossip(told) as voter:
+        voters = Voters(Peering("riftq", (voter.address,), 100, 3))
+        mine = worker(tmp_path, gossip="127.0.0.1:32390")
+
+        def state() -> State | None:
+            member = voter.get("w")
+            return member.state if member else None
+
+        kept = GossipProcess(mine, "boot-1", {}, voters, pause_s=0.05, pulse_s=0.1, silence_s=1.0)  # type: ignore[arg-type]
+        async with kept as gossip:
+            await until(lambda: state() is State.ALIVE)
+            first = gossip.pid
+            await asyncio.sleep(1.5)
+            assert gossip.pid == first, "it pulses"
+            gossip._pulse_s = 60.0
+            await until(lambda: state() is State.DEAD)
+            gossip._pulse_s = 0.1
+            await until(lambda: state() is State.ALIVE and gossip.pid not in {0, first})
+
+
 async def test_a_port_in_use_is_told_and_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A worker that cannot gossip works on; its log has the reason."""
     taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)

@@ -1,0 +1,147 @@
+"""Large bodies that go past the web server's parser: every byte once, in order, whatever the connection does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import ssl
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from benchmarks.artifacts import certificate
+from workqueue.blocks import pipe
+from workqueue.http.intake import LEFT_BYTES_MIN, TAKEN, Bodies
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from workqueue.blocks import Block
+
+TIMEOUT_S = 0.3
+
+
+class Taker:
+    """A server that digests bodies and refuses those that hold more than `limit` bytes."""
+
+    def __init__(self) -> None:
+        self.limit = 1 << 40
+        self.bodies = Bodies(1)
+        self.taken = 0
+        self.direct = False
+        self.errors: list[BaseException] = []
+        self.url = ""
+        self.tls: ssl.SSLContext | bool = True
+
+    async def put(self, request: web.Request) -> web.Response:
+        self.taken, digest = 0, hashlib.sha256()
+        response = web.Response(status=507)
+
+        def keep(block: Block) -> None:
+            self.taken += len(block)
+            if self.taken > self.limit:
+                raise OverflowError
+            digest.update(block)
+
+        try:
+            async with contextlib.aclosing(self.bodies.blocks(request, TIMEOUT_S)) as blocks:
+                await pipe(blocks, [keep])
+            response = web.Response(text=digest.hexdigest())
+        except OverflowError:
+            pass
+        except (OSError, TimeoutError) as error:
+            self.errors.append(error)
+        self.direct = TAKEN in request
+        if self.direct:
+            response.force_close()
+        return response
+
+
+@pytest.fixture(params=["http", "https"])
+async def taker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Taker]:
+    made = Taker()
+    server_tls = None
+    if request.param == "https":
+        certificate(tmp_path)
+        server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        server_tls.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+        made.tls = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+    app = web.Application(client_max_size=1 << 40)
+    app.add_routes([web.put("/", made.put)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls)
+    await site.start()
+    made.url = f"{request.param}://127.0.0.1:{runner.addresses[0][1]}/"
+    yield made
+    await runner.cleanup()
+
+
+def bytes_of(size: int) -> bytes:
+    return hashlib.shake_128(size.to_bytes(8)).digest(size)
+
+
+@pytest.mark.parametrize("size", [LEFT_BYTES_MIN - 1, LEFT_BYTES_MIN, (6 << 20) + 1, 20 << 20])
+async def test_all_bytes_arrive_in_order(taker: Taker, size: int) -> None:
+    """Twice in a session, because the first connection is closed by its answer."""
+    data = bytes_of(size)
+    async with aiohttp.ClientSession() as session:
+        for _ in range(2):
+            async with session.put(taker.url, data=io.BytesIO(data), ssl=taker.tls) as answer:
+                assert await answer.text() == hashlib.sha256(data).hexdigest()
+    assert taker.direct is (size >= LEFT_BYTES_MIN)
+
+
+async def test_more_at_a_time_go_by_the_parser(taker: Taker) -> None:
+    """Memory is bounded; those that find no place are as whole."""
+    data = bytes_of(9 << 20)
+    async with aiohttp.ClientSession() as session:
+
+        async def put() -> tuple[str, bool]:
+            async with session.put(taker.url, data=io.BytesIO(data), ssl=taker.tls) as answer:
+                return await answer.text(), answer.headers.get("Connection") == "close"
+
+        found = await asyncio.gather(*(put() for _ in range(4)))
+        assert {text for text, _ in found} == {hashlib.sha256(data).hexdigest()}
+        assert {direct for _, direct in found} == {True, False}
+        assert (await put())[1]
+
+
+async def test_a_refusal_in_the_midst_is_read_by_the_client(taker: Taker) -> None:
+    """The rest is thrown away first: a connection that is closed under a sender loses the answer."""
+    taker.limit = 1 << 20
+    data = bytes_of(24 << 20)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(taker.url, data=io.BytesIO(data), ssl=taker.tls) as answer,
+    ):
+        assert answer.status == 507
+
+
+@pytest.mark.parametrize("stalled", [False, True])
+async def test_what_arrived_is_kept_when_a_sender_goes(taker: Taker, stalled: bool) -> None:
+    """Whether it hangs up or only stops to send."""
+    sent = 5 << 20
+    port = int(taker.url.rsplit(":", 1)[1].strip("/"))
+    tls = taker.tls if isinstance(taker.tls, ssl.SSLContext) else None
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+    writer.write(f"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {2 * sent}\r\n\r\n".encode() + bytes_of(sent))
+    await writer.drain()
+    await until(lambda: taker.taken >= 4 << 20)
+    if not stalled:
+        writer.close()
+    await until(lambda: bool(taker.errors))
+    assert taker.taken == sent
+    assert isinstance(taker.errors[0], TimeoutError if stalled else OSError)
+    writer.close()
+
+
+async def until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not done():
+            await asyncio.sleep(0.01)
