@@ -18,11 +18,11 @@ VERSION = 1
 Int = Annotated[int, msgspec.Meta(ge=-(1 << 48), le=1 << 48)]
 
 
-class Value(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A part of a command."""
+class Value(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A part of a command; without cycles, so that a million of them cost the garbage collector nothing."""
 
 
-class Requirements(Value, frozen=True):
+class Requirements(Value, frozen=True, cache_hash=True):
     """What a job needs and reserves on a worker."""
 
     cpus: Int = 1

@@ -144,9 +144,9 @@ def renew(ledger: Ledger, command: Renew) -> Outcome:
             states.append(LeaseState(lease.job, lease.attempt, "lost"))
             continue
         if not is_nil(lease.progress):
-            job.progress = lease.progress
+            job.progress = ledger.sharing.raw(lease.progress)
         if not is_nil(lease.cursor):
-            job.cursor = lease.cursor
+            job.cursor = ledger.sharing.raw(lease.cursor)
         job.lease_until_ms = ledger.now_ms + job.spec.lease_ms
         state = "cancel" if job.cancelling else "ok"
         states.append(LeaseState(lease.job, lease.attempt, state, job.spec.lease_ms, job.cancelling))
@@ -177,7 +177,7 @@ def _complete(ledger: Ledger, worker_id: str, item: Completion) -> Settled | Ref
     if worker is not None:
         worker.completed += 1
         worker.node_faults = 0
-    job.result, job.artifacts = item.result, item.artifacts
+    job.result, job.artifacts = ledger.sharing.raw(item.result), item.artifacts
     ledger.move(job, Trigger.COMPLETE)
     apply_result(ledger, job, payload if isinstance(payload, Schema) else None, result)
     ended(ledger, job)
@@ -190,7 +190,7 @@ def fail(ledger: Ledger, command: Fail) -> Outcome:
     if isinstance(job, Refused):
         return job
     if not is_nil(command.cursor):
-        job.cursor = command.cursor
+        job.cursor = ledger.sharing.raw(command.cursor)
     worker = ledger.state.workers.get(command.worker)
     if worker is not None:
         worker.failed += 1
@@ -210,10 +210,10 @@ def _node_fault(ledger: Ledger, worker: Worker, cause: str) -> None:
 
 def end_attempt(ledger: Ledger, job: Job, cause: str, fault: Fault, message: str = "", log_tail: str = "") -> None:
     """End a running attempt without success: cancelled, retried later, or given up."""
-    job.causes = [
+    job.causes = (
         *job.causes[1 - CAUSES_MAX :],
         Cause(job.attempt, ledger.now_ms, job.worker, cause, fault.value, message[:2000], log_tail[-4000:]),
-    ]
+    )
     if fault is Fault.PAYLOAD:
         job.payload_faults += 1
     else:
@@ -248,7 +248,7 @@ def release(ledger: Ledger, command: Release) -> Outcome:
     if isinstance(job, Refused):
         return job
     if not is_nil(command.cursor):
-        job.cursor = command.cursor
+        job.cursor = ledger.sharing.raw(command.cursor)
     give_back(ledger, job, command.reason)
     return Settled(job.spec.id, job.state.value)
 

@@ -15,6 +15,7 @@ from config.loop import LoopSettings
 from workqueue.machine.outcomes import Code, Refused
 from workqueue.machine.payloads import artifacts_of, read_payload
 from workqueue.machine.scheduling import Ready
+from workqueue.machine.sharing import Sharing
 from workqueue.machine.state import NIL, AuditEntry, Event, Job, Match, State, Worker
 from workqueue.machine.transitions import ENDED, TABLE, Trigger
 from workqueue.machine.transitions import State as JobState
@@ -35,6 +36,7 @@ class Ledger:
         self.settings = LoopSettings()
         self.actor = ""
         self.claimable_version = 0
+        self.sharing = Sharing()
         self._clear()
 
     def _clear(self) -> None:
@@ -100,9 +102,14 @@ class Ledger:
 
     def insert(self, job: Job) -> None:
         """Take a new job in."""
+        self._share(job)
         self.jobs[job.spec.id] = job
         self._depend(job)
         self._enter(job)
+
+    def _share(self, job: Job) -> None:
+        self.sharing.spec(job.spec)
+        job.rules, job.actor = self.sharing.same(job.rules), self.sharing.same(job.actor)
 
     def _depend(self, job: Job) -> None:
         for name in job.spec.depends_on:
@@ -208,6 +215,7 @@ class Ledger:
         self._clear()
         self.match_ids = {match.id: k for k, match in enumerate(self.matches)}
         for job in sorted(self.jobs.values(), key=lambda job: job.order):
+            self._share(job)
             self._depend(job)
             self._enter(job)
             if job.state not in ENDED:

@@ -111,7 +111,7 @@ def job(ledger: Ledger, job: str) -> v.JobView | Refused:
         spec.id, spec.kind, spec.config, found.state.value, spec.priority, found.attempt, found.worker, found.boot,
         found.device, found.enqueued_ms, found.available_ms, found.started_ms, found.ended_ms, found.lease_until_ms,
         found.reason, found.cancelling, plain(found.progress), plain(found.cursor), plain(spec.payload),
-        plain(found.result), tuple(ref.sha256 for ref in found.artifacts), tuple(found.causes), spec.depends_on,
+        plain(found.result), tuple(ref.sha256 for ref in found.artifacts), found.causes, spec.depends_on,
         spec.unique, spec.group, found.actor, found.payload_faults, found.other_faults,
     )  # fmt: skip
 
