@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from tests.unit.workqueue.conftest import Voter
+from workqueue.http.app import make_app
 from workqueue.http.endpoints import COMMANDS, ENDPOINTS, VIEWS
 from workqueue.http.openapi import document
 from workqueue.http.problem import STATUS_OF_CODE
@@ -236,6 +237,20 @@ def test_the_document_describes_every_endpoint() -> None:
     text = json.dumps(described)
     for part in text.split('"#/components/schemas/')[1:]:
         assert part.split('"')[0] in described["components"]["schemas"]
+
+
+async def test_every_route_is_documented_and_every_documented_path_is_served(voter: Voter) -> None:
+    """By method and path; HEAD comes with GET."""
+    served = {
+        (route.method.lower(), route.resource.canonical)
+        for route in make_app(voter.context).router.routes()
+        if route.resource is not None
+    }
+    described = {(method, path) for path, operations in document()["paths"].items() for method in operations}
+    heads = {("head", path) for method, path in described if method == "get"}
+    assert served - heads - described == set()
+    assert described - served == set()
+    assert ("get", "/v1/gossip") in described
 
 
 async def _until(condition: Any) -> None:
