@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("workqueue.cli.status:app", "Show the cluster on one page."),
     "queue": ("workqueue.cli.queue:app", "List, add and steer jobs."),
     "lock": ("workqueue.cli.lock:app", "List and break named locks."),
-    "workers": ("workqueue.cli.workers:app", "List, drain and quarantine the cluster's workers."),
+    "workers": ("workqueue.cli.workers:app", "List, drain, quarantine and forget the cluster's workers."),
     "model": ("workqueue.cli.model:app", "List, compare, promote and roll back models."),
     "elo": ("workqueue.cli.elo:app", "Show ratings."),
     "gate": ("workqueue.cli.gate:app", "Test a candidate against a champion, for a pull request."),

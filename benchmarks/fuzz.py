@@ -269,6 +269,9 @@ class Author:
     def _QuarantineWorker(self) -> c.Command:  # noqa: N802
         return c.QuarantineWorker(self.rng.choice(WORKERS), self.rng.random() < 0.3)
 
+    def _ForgetWorkers(self) -> c.Command:  # noqa: N802
+        return c.ForgetWorkers(tuple(self.rng.sample(WORKERS, 2)), self.rng.random() < 0.5)
+
     def _Acquire(self) -> c.Command:  # noqa: N802
         return c.Acquire(
             self.rng.choice(LOCKS), self.rng.choice(WORKERS), self.rng.randint(0, 9_000), self.rng.randint(0, 3)

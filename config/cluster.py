@@ -92,8 +92,14 @@ class LimitSettings(Section, frozen=True):
     queue_max: Positive = 1_000_000
     request_bytes_max: Positive = 8 << 20
     artifact_bytes_max: Positive = 4 << 30
-    connections_max: Positive = 4000
+    connections_max: Positive = 4000  # streams of a voter
+    sockets_address_max: Positive = 2000  # TCP connections of one address, behind which many workers may be
     requests_s_max: Positive = 20_000  # a connection
+
+    @property
+    def sockets_max(self) -> int:
+        """TCP connections of a voter: its streams, and half as many for requests of their own."""
+        return self.connections_max * 3 // 2
 
 
 class ClusterSettings(Section, frozen=True):

@@ -91,15 +91,31 @@ def show(job: Annotated[str, typer.Argument(help="Id of a job.")], as_json: AsJs
 
 
 @app.command()
-def explain(job: Annotated[str, typer.Argument(help="Id of a job.")], as_json: AsJson = False) -> None:
-    """Say why a job does not run."""
-    [found] = views_of("explain", [job])
+def explain(
+    job: Annotated[str, typer.Argument(help="Id of a job.")] = "",
+    worker: Annotated[str, typer.Option(help="Say why this worker is idle instead.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say why a job does not run, or why a worker is idle: every reason, and how many it keeps away."""
+    if bool(job) == bool(worker):
+        fail("name a job, or a worker by --worker", USAGE)
+    if worker:
+        near("worker", worker, (each["id"] for each in ask("workers")))
+        found = ask("explain", worker=worker)
+    else:
+        [found] = views_of("explain", [job])
     if as_json:
         show_json(found)
         return
-    typer.echo(f"{job}: {found['verdict']}")
-    for worker, reason in found["reasons"].items():
-        typer.echo(f"  {worker}: {reason}")
+    typer.echo(f"{job or worker}: {found['verdict']}")
+    if worker:
+        rows = (
+            tuple(each[name] for name in ("kind", "config", "jobs", "needs", "reason")) for each in found["waiting"]
+        )
+        show_table("jobs that wait", ("kind", "config", "jobs", "need", "why not"), rows)
+        return
+    show_table("", ("workers", "why not"), ((count, reason) for reason, count in found["counts"].items()))
+    show_table("", ("worker", "why not"), found["reasons"].items())
 
 
 @app.command()

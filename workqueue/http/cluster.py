@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from workqueue.http.bodies import decode_json, unknown_field
+from workqueue.http.bodies import decode_json, read_body, unknown_field
 from workqueue.http.context import CONTEXT, FrontContext
 from workqueue.http.problem import Problem, of_refused
 from workqueue.machine.commands import PutToken, RevokeToken
@@ -51,7 +51,7 @@ class Transfer(msgspec.Struct, frozen=True):
 
 
 async def _body(request: web.Request, kind: Any) -> Any:
-    tree = decode_json(await request.read() or b"{}")
+    tree = decode_json(await read_body(request) or b"{}")
     if found := unknown_field(kind, tree):
         raise Problem(422, "invalid", found)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -241,7 +242,8 @@ async def serve(request: web.Request) -> web.WebSocketResponse:
     context = request.app[CONTEXT]
     identity = context.tokens.authenticate(request, "read")
     socket = web.WebSocketResponse(max_msg_size=2 * FRAME_BYTES_MAX, compress=False, heartbeat=HEARTBEAT_S)
-    with context.metrics.connection(context.settings.limits.connections_max):
+    voter = identity.role == "voter"  # without whom this one could not forward, or be forwarded to
+    with context.metrics.connection(sys.maxsize if voter else context.settings.limits.connections_max):
         await socket.prepare(request)
         sender = Sender(socket)
         session = Session(context, identity, sender)

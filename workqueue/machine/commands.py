@@ -284,6 +284,17 @@ class QuarantineWorker(Command, frozen=True):
     reason: str = ""
 
 
+class ForgetWorkers(Command, frozen=True):
+    """Drop the records of workers that are gone and that nothing refers to.
+
+    Those that were silent for less than `settings.workers_kept_days` stay. Outcome: Changed with those forgotten. Or
+    `at_once`, all or none: Refused with why one must stay.
+    """
+
+    workers: tuple[str, ...]
+    at_once: bool = False
+
+
 # ---- locks and semaphores
 
 
@@ -485,7 +496,7 @@ class SilenceAlert(Command, frozen=True):
 AnyCommand = (
     Enqueue | Claim | Renew | Complete | Fail | Release | Cancel | Retry | Hold | Unhold
     | Tick | BeginTerm | EndBoot | Archive
-    | RegisterWorker | DeregisterWorker | DrainWorker | QuarantineWorker
+    | RegisterWorker | DeregisterWorker | DrainWorker | QuarantineWorker | ForgetWorkers
     | Acquire | RenewLock | Unlock | BreakLock
     | RegisterArtifact | DropHolder | CollectArtifacts | Revoke
     | RegisterModel | SetAlias | Rollback | RejectModel

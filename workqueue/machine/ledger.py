@@ -12,9 +12,10 @@ from collections import defaultdict
 import msgspec
 
 from config.loop import LoopSettings
+from workqueue.machine.commands import JobSpec
 from workqueue.machine.outcomes import Code, Refused
 from workqueue.machine.payloads import artifacts_of, read_payload
-from workqueue.machine.scheduling import Ready
+from workqueue.machine.scheduling import Ready, workers_named
 from workqueue.machine.sharing import Sharing
 from workqueue.machine.state import NIL, AuditEntry, Event, Job, Match, State, Worker
 from workqueue.machine.transitions import ENDED, TABLE, Trigger
@@ -47,6 +48,7 @@ class Ledger:
         self.unique: dict[str, str] = {}
         self.running: dict[str, set[str]] = defaultdict(set)  # worker -> jobs
         self.counts: dict[tuple[str, str, str], int] = defaultdict(int)  # (state, kind, config)
+        self.named: dict[str, int] = defaultdict(int)  # worker -> live jobs that are for it, or not for it, by name
         self.needed: dict[str, int] = defaultdict(int)  # artifact -> live jobs whose payloads name it
         self.artifact_counts: dict[tuple[str, str], int] = defaultdict(int)  # (kind, config)
         self.live = 0  # jobs that have not ended
@@ -144,6 +146,7 @@ class Ledger:
                 pass
         if job.state not in ENDED:
             self.live -= 1
+            self._name(spec, -1)
 
     def _enter(self, job: Job) -> None:
         spec = job.spec
@@ -174,10 +177,17 @@ class Ledger:
                 del self.unique[spec.unique]
         else:
             self.live += 1
+            self._name(spec, 1)
             if spec.unique:
                 self.unique[spec.unique] = spec.id
             if spec.wait_ms_max and job.state in {JobState.AVAILABLE, JobState.SCHEDULED}:
                 self.wake_at(job.enqueued_ms + spec.wait_ms_max, job.order, spec.id)
+
+    def _name(self, spec: JobSpec, change: int) -> None:
+        for name in workers_named(spec.requires):
+            self.named[name] += change
+            if not self.named[name]:
+                del self.named[name]
 
     def need(self, payload: Schema | Refused | None, change: int = 1) -> None:
         """Say that a live job needs the artifacts in its payload, or (change -1) that it needs them no more."""

@@ -49,6 +49,7 @@ HANDLERS: dict[type[c.Command], Callable[[Ledger, Any], Outcome]] = {
     c.DeregisterWorker: workers.deregister_worker,
     c.DrainWorker: workers.drain_worker,
     c.QuarantineWorker: workers.quarantine_worker,
+    c.ForgetWorkers: workers.forget_workers,
     c.Acquire: workers.acquire,
     c.RenewLock: workers.renew_lock,
     c.Unlock: workers.unlock,

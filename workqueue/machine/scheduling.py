@@ -175,6 +175,14 @@ def unwanted(need: Requirements, worker: str) -> str:
     return f"needs the label {other[0]}" if other else ""
 
 
+def workers_named(need: Requirements) -> list[str]:
+    """Return the workers whose names decide who may run a job."""
+    if not need.labels and not need.avoid:
+        return []
+    wanted = [label.removeprefix(WORKER_LABEL) for label in need.labels if label.startswith(WORKER_LABEL)]
+    return [*need.avoid, *wanted]
+
+
 def lack(need: Requirements, free: Free, cpus: int) -> str:
     """Return what a worker with so many CPUs has too little of now, empty when it has room."""
     if need.cpus > free.cpus:

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.workqueue.conftest import running_voter
 from workqueue.duties import retain
 from workqueue.duties.context import DutyContext
-from workqueue.duties.retain import ORPHAN_MS, Retain, names_in
+from workqueue.duties.retain import DAY_MS, ORPHAN_MS, Retain, names_in
 from workqueue.machine.commands import (
     ArtifactRef,
     Capability,
@@ -19,6 +19,7 @@ from workqueue.machine.commands import (
     Free,
     JobSpec,
     LeaseRenewal,
+    QuarantineWorker,
     RegisterArtifact,
     RegisterKind,
     RegisterWorker,
@@ -76,3 +77,21 @@ def test_names_are_found_however_deep() -> None:
     value = {"x": [SHARD, {"y": CHECKPOINT}], IDLE: 1, "short": "ab", "upper": "A" * 64}
     assert set(names_in(value)) == {SHARD, CHECKPOINT, IDLE}
     assert list(names_in(None)) == []
+
+
+async def test_workers_that_are_gone_for_good_are_forgotten(tmp_path: Path) -> None:
+    """Days later, and never in the first hour of a voter, in which others may not know the command yet."""
+    async with running_voter(tmp_path, real=True) as voter, voter.client() as client:
+        await run_a_job(client)
+        small = Capability(cpus=1, ram_mb=1, disk_mb=1, kinds=("open",))
+        await client.submit(RegisterWorker("gone", "b", small), RegisterWorker("bad", "b", small))
+        await client.submit(QuarantineWorker("bad"))
+        voter.machine.ledger.state.now_ms += 8 * DAY_MS
+        await client.submit(RegisterWorker("new", "b", small))
+        context = DutyContext(voter.context, "retain", lambda: voter.machine.ledger.state.now_ms)
+        duty = Retain()
+        await duty.run(context)
+        assert {row["id"] for row in await client.query("workers")} == {"w", "gone", "bad", "new"}
+        voter.machine.ledger.state.now_ms += retain.WORKERS_MS
+        await duty.run(context)
+        assert {row["id"] for row in await client.query("workers")} == {"w", "bad", "new"}
