@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numba
 import torch
@@ -143,7 +144,7 @@ def main() -> None:
     rows = []
     for board in arguments.boards:
         for size in arguments.sizes:
-            row: dict[str, object] = {"board": board, "size": size, "goal": GAMES_AN_HOUR.get((board, size))}
+            row: dict[str, Any] = {"board": board, "size": size, "goal": GAMES_AN_HOUR.get((board, size))}
             row |= one_core(board, size, arguments.batch, arguments.seconds)
             row |= games_an_hour(board, size, arguments.batch, arguments.seconds, arguments.processes)
             if torch.cuda.is_available():

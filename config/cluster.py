@@ -89,7 +89,7 @@ class StoreSettings(Section, frozen=True):
 class LimitSettings(Section, frozen=True):
     """Bounds on what clients may ask for."""
 
-    queue_max: Positive = 1_000_000
+    queue_max: Annotated[int, Meta(gt=0, le=1_000_000)] = 1_000_000  # jobs that have not ended
     request_bytes_max: Positive = 8 << 20
     artifact_bytes_max: Positive = 4 << 30
     connections_max: Positive = 4000  # streams of a voter
@@ -98,8 +98,8 @@ class LimitSettings(Section, frozen=True):
 
     @property
     def sockets_max(self) -> int:
-        """TCP connections of a voter: its streams, and half as many for requests of their own."""
-        return self.connections_max * 3 // 2
+        """TCP connections of a voter: its streams, and half as many, but 100 at least, for requests of their own."""
+        return self.connections_max + max(self.connections_max // 2, 100)
 
 
 class ClusterSettings(Section, frozen=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from workqueue.admission import admit_command, check_kind
+from workqueue.admission import admit_command, check_kind, check_room
 from workqueue.http.bodies import decode_json, read_body, to_command
 from workqueue.http.context import CONTEXT, FrontContext, View
 from workqueue.http.endpoints import ENDPOINTS, Endpoint, Param
@@ -76,6 +76,7 @@ def _check(context: FrontContext, identity: Identity, command: Any) -> None:
     kinds = context.core.views.get("kinds", ())
     try:
         admit_command(identity, command)
+        check_room(type(command).__name__, context.core.state.live, context.settings.limits.queue_max)
         if isinstance(command, Enqueue):
             check_payloads(kinds, ((job.kind, job.payload) for job in command.jobs))
         elif isinstance(command, RegisterKind):

@@ -157,6 +157,11 @@ class Machine:
         return self.ledger.due[0][0] if self.ledger.due else 0
 
     @property
+    def live(self) -> int:
+        """Jobs that have not ended."""
+        return self.ledger.live
+
+    @property
     def last_seq(self) -> int:
         """Number of the newest event."""
         return self.ledger.state.event_seq

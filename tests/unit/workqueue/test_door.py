@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from config.cluster import LimitSettings
 from tests.unit.workqueue.test_limits import get, limit
 from workqueue.http import bodies, door, events
 from workqueue.machine.commands import Enqueue, JobSpec
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.unit.workqueue.conftest import Voter
 
-GONE_S = 5.0
+GONE_S = 20.0
 
 
 async def plain(voter: Voter) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -41,6 +42,11 @@ async def ended(reader: asyncio.StreamReader) -> bool:
         async with asyncio.timeout(GONE_S):
             return not await reader.read()
     return reader.exception() is not None or reader.at_eof()
+
+
+def room(sockets: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let so many connections in."""
+    monkeypatch.setattr(LimitSettings, "sockets_max", sockets)
 
 
 def usage(voter: Voter) -> dict[str, int]:
@@ -90,7 +96,7 @@ async def test_a_request_by_the_byte_is_cut(voter: Voter, monkeypatch: pytest.Mo
 async def test_strangers_make_room(voter: Voter, talker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flood without a token fills the room, and whoever has one comes in all the same; streams notice nothing."""
     monkeypatch.setattr(door, "FIRST_S", 60.0)
-    limit(voter, connections_max=7)
+    room(10, monkeypatch)
     idle = [await plain(voter) for _ in range(6)] + [await shaken(voter) for _ in range(6)]
     await until(lambda: usage(voter)["cut"] >= 3)
     assert usage(voter)["open"] == 10
@@ -105,15 +111,17 @@ async def test_strangers_make_room(voter: Voter, talker: Any, monkeypatch: pytes
     assert usage(voter)["refused"] == 0
 
 
-async def test_when_all_are_known_the_next_is_refused(voter: Voter, talker: Any) -> None:
+async def test_when_all_are_known_the_next_is_refused(
+    voter: Voter, talker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is told at once, by a reset, and may come when another has left."""
-    limit(voter, connections_max=1)
+    room(1, monkeypatch)
     reader, writer = await plain(voter)
     assert await ended(reader)
     writer.close()
     assert usage(voter)["refused"] == 1
     assert (await talker.query("status")) is not None
-    limit(voter, connections_max=2)
+    room(2, monkeypatch)
     assert (await get(voter, "/health"))[0] == 200
 
 
@@ -170,7 +178,7 @@ async def test_a_listener_who_reads_nothing_is_cut(voter: Voter, monkeypatch: py
     transport.pause_reading()
     monkeypatch.setattr(events, "_encode", lambda event: b": " + b"x" * (1 << 20) + b"\n\n")
     async with voter.client() as client:
-        for n in range(60):
+        for n in range(20):
             await client.submit(Enqueue((JobSpec(f"j{n}", "open"),)))
         await until(lambda: usage(voter)["open"] == 1)
     transport.abort()
