@@ -34,6 +34,7 @@ def _given(place: str, name: str, about: str = "", **schema: Any) -> dict[str, A
 
 
 _SHA = _given("path", "sha256", "Name of the bytes.", pattern="^[0-9a-f]{64}$")
+_SEQ = {"type": "integer", "minimum": 0, "maximum": 1 << 48}
 _OPEN: Final[list[Any]] = []  # no token is needed
 
 
@@ -55,7 +56,12 @@ EXTRA_PATHS: Final[dict[str, dict[str, Any]]] = {
                 {
                     "role": {"type": "string", "enum": ["admin", "worker", "read"]},
                     "label": {"type": "string", "maxLength": 100},
-                    "expires_ms": {"type": "integer", "minimum": 0, "description": "Unix time in ms; 0 = never"},
+                    "expires_ms": {
+                        "type": "integer",
+                        "minimum": 0,
+                        "maximum": 1 << 48,
+                        "description": "Unix time in ms; 0 = never",
+                    },
                 },
                 "role",
             ),
@@ -100,7 +106,7 @@ EXTRA_PATHS: Final[dict[str, dict[str, Any]]] = {
             "Say that a worker is alive; once a second is right. Needs `worker`.",
             _json("Taken."),
             requestBody=_body(
-                {"worker": {"type": "string"}, "boot": {"type": "string"}, "seq": {"type": "integer", "minimum": 0}},
+                {"worker": {"type": "string"}, "boot": {"type": "string"}, "seq": _SEQ},
                 "worker",
                 "boot",
                 "seq",

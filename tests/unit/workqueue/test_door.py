@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,15 @@ async def plain(voter: Voter) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
     return await asyncio.open_connection("127.0.0.1", int(voter.url.rsplit(":", 1)[1]))
 
 
-async def shaken(voter: Voter) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection after its handshake."""
+async def shaken(voter: Voter, buffer_bytes: int = 0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection after its handshake, perhaps one that takes in little."""
     tls = client_context(voter.created.ca)
-    return await asyncio.open_connection("127.0.0.1", int(voter.url.rsplit(":", 1)[1]), ssl=tls)
+    connected = socket.socket()
+    if buffer_bytes:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+    connected.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connected, ("127.0.0.1", int(voter.url.rsplit(":", 1)[1])))
+    return await asyncio.open_connection(sock=connected, ssl=tls, server_hostname="127.0.0.1")
 
 
 async def ended(reader: asyncio.StreamReader) -> bool:
@@ -169,18 +175,26 @@ async def test_a_body_by_the_byte_is_refused(voter: Voter, monkeypatch: pytest.M
 async def test_a_listener_who_reads_nothing_is_cut(voter: Voter, monkeypatch: pytest.MonkeyPatch) -> None:
     """An event stream whose reader stopped does not stay for ever."""
     monkeypatch.setattr(events, "WRITE_S", 0.3)
-    reader, writer = await shaken(voter)
+    reader, writer = await shaken(voter, buffer_bytes=1 << 16)
     transport = writer.transport
     assert isinstance(transport, asyncio.ReadTransport)
     head = f"GET /v1/events?since=0 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {voter.token('admin')}\r\n\r\n"
     writer.write(head.encode())
     await reader.readuntil(b"\r\n\r\n")
     transport.pause_reading()
-    monkeypatch.setattr(events, "_encode", lambda event: b": " + b"x" * (1 << 20) + b"\n\n")
+    sent: list[object] = []
+
+    def large(event: object) -> bytes:
+        sent.append(event)
+        return b": " + b"x" * (4 << 20) + b"\n\n"
+
+    monkeypatch.setattr(events, "_encode", large)
     async with voter.client() as client:
-        for n in range(20):
+        for n in range(10):
             await client.submit(Enqueue((JobSpec(f"j{n}", "open"),)))
+            await until(lambda n=n: len(sent) > n or usage(voter)["open"] == 1)
         await until(lambda: usage(voter)["open"] == 1)
+    assert len(sent) < 10
     transport.abort()
 
 
