@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("workqueue.cli.status:app", "Show the cluster on one page."),
     "queue": ("workqueue.cli.queue:app", "List, add and steer jobs."),
     "lock": ("workqueue.cli.lock:app", "List and break named locks."),
-    "workers": ("workqueue.cli.workers:app", "List, drain and quarantine the cluster's workers."),
+    "workers": ("workqueue.cli.workers:app", "List, drain, quarantine and forget the cluster's workers."),
     "model": ("workqueue.cli.model:app", "List, compare, promote and roll back models."),
     "elo": ("workqueue.cli.elo:app", "Show ratings."),
     "gate": ("workqueue.cli.gate:app", "Test a candidate against a champion, for a pull request."),
@@ -45,6 +46,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 ALONE = frozenset({"up", "checks", "init", "voter"})
 
 
+COMPLETING = "_RIFT_COMPLETE"
+
+
 class LazyGroup(TyperGroup):
     """Imports a command's module when the command is called."""
 
@@ -61,11 +65,13 @@ class LazyGroup(TyperGroup):
             hint = f"did you mean {', '.join(close)}?" if close else "`rift --help` lists what there is"
             raise typer.BadParameter(f"there is no command {cmd_name!r}; {hint}")
         where, text = COMMANDS[cmd_name]
-        if ctx.resilient_parsing or not _is_called(cmd_name):
+        if not _is_called(cmd_name):
             return typer.main.get_command(_placeholder(cmd_name, text))
         try:
             command = _load(where)
         except ModuleNotFoundError as error:
+            if ctx.resilient_parsing:
+                return None
             raise typer.BadParameter(_missing(cmd_name, error)) from error
         command.name = cmd_name
         if cmd_name == "worker":  # what an operator may do to workers elsewhere is found here too
@@ -82,8 +88,15 @@ def _load(where: str) -> Any:
 
 
 def _is_called(name: str) -> bool:
-    called = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
-    return called == name
+    return next((word for word in _words() if not word.startswith("-")), "") == name
+
+
+def _words() -> list[str]:
+    """Return what was typed after `rift`; while a shell completes it, it is in the environment."""
+    if COMPLETING not in os.environ:
+        return sys.argv[1:]
+    typed = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")  # bash; zsh, fish
+    return typed.split()[1:]
 
 
 def _single(app: typer.Typer) -> typer.Typer:

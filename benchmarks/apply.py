@@ -18,7 +18,7 @@ import msgspec
 from benchmarks.facts import facts
 from workqueue.machine import commands as c
 from workqueue.machine.machine import Machine
-from workqueue.machine.outcomes import Changed, Completed, Enqueued, Granted, Registered, Settled
+from workqueue.machine.outcomes import Changed, Completed, Enqueued, Granted, Lease, Registered, Settled
 from workqueue.schema import PlayerSpec, SelfplayPayload, SelfplayResult, ShardRef
 
 CONFIGS = [f"{board}_{players}p" for board in ("square8", "hex8", "square19", "hexagonal") for players in (2, 3, 4)]
@@ -73,8 +73,7 @@ class Bench:
         assert all(isinstance(each, Settled) for each in completed.settled), completed.settled[0]
         return len(done)
 
-    def _completion(self, lease: object) -> c.Completion:
-        assert hasattr(lease, "job")
+    def _completion(self, lease: Lease) -> c.Completion:
         if self.kind == "bench":
             return c.Completion(lease.job, lease.attempt)
         sha = f"{int(lease.job[1:]):064x}"

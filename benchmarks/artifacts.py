@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from config.cluster import ClusterSettings, StoreSettings, VoterAddress
 from workqueue.http.artifacts import routes
 from workqueue.machine.outcomes import Changed
-from workqueue.store import DiskStore
+from workqueue.store import ArtifactStore, DiskStore
 from workqueue.transfer import Holders, get_artifact, put_artifact
 
 PORT = 25400
@@ -49,7 +49,7 @@ class Context:
 
     voter_id: str
     settings: ClusterSettings
-    store: DiskStore
+    store: ArtifactStore
     holders: Any = None
 
     async def authenticate(self, request: web.Request, role: str) -> str:

@@ -67,7 +67,7 @@ class Options(argparse.Namespace):
     out: Path
 
     @property
-    def raft(self) -> dict[str, object]:
+    def raft(self) -> dict[str, Any]:
         """Settings of the voters that differ from the defaults."""
         if not self.election:
             return {}
@@ -169,8 +169,7 @@ async def compared(options: Options, folder: Path) -> dict[str, Any]:
             for name, servers in others.items():
                 row = rows[f"{name} {point}"] = await _peer(servers, batch, outstanding, options.seconds)
                 row["rift_times_as_many"] = round(ours["ops_s"] / row["ops_s"], 2)
-        ours = await idle_load(cluster, options.seconds)
-        rows["rift idle"] = {**milliseconds(ours), "load1": load1()}
+        rows["rift idle"] = {**milliseconds(await idle_load(cluster, options.seconds)), "load1": load1()}
         for name, servers in others.items():
             results, _ = await peers_load.run(servers, 1, {"sorts": {"idle_commit": 1}, "seconds": options.seconds})
             rows[f"{name} idle"] = {**milliseconds(results[0]["latencies"]["commit"]), "load1": load1()}

@@ -1,6 +1,7 @@
 """A client process of the consensus benchmark: requests over TCP, so many outstanding on each connection."""
 
 import asyncio
+import functools
 import json
 import os
 import sys
@@ -88,9 +89,7 @@ async def main(task: dict[str, Any]) -> dict[str, Any]:
     for number in range(task["connections"]):
         name = f"{task['run']}-{number}"
         _, connection = await loop.create_connection(
-            lambda name=name: Connection(task, name),
-            "127.0.0.1",
-            task["port"],  # type: ignore[misc]
+            functools.partial(Connection, task, name), "127.0.0.1", task["port"]
         )
         connections.append(connection)
     sys.stdout.write("READY\n")

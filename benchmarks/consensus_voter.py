@@ -5,6 +5,7 @@ Frames are a 32-bit little-endian length and msgpack. A client sends `[number, q
 """
 
 import asyncio
+import functools
 import gc
 import json
 import os
@@ -94,7 +95,7 @@ class Served(asyncio.Protocol):
                 break
             number, question, argument = msgspec.msgpack.decode(bytes(buffer[at + LENGTH.size : end]))
             at = end
-            self._voter.ask(question, argument, lambda ok, answer, number=number: self.reply(number, ok, answer))
+            self._voter.ask(question, argument, functools.partial(self.reply, number))
         del buffer[:at]
 
     def reply(self, number: int, ok: bool, answer: object) -> None:

@@ -62,6 +62,8 @@ class Objects:
                 known = self.values.setdefault(key, {"items": [], "chain": (0, 0)})
                 known["items"].append(argument)
                 known["chain"] = chain(tuple(known["chain"]), argument)
+            case _:
+                pass  # a read
         return None if request.kind == "put" else self.look(key)
 
     def look(self, key: str) -> Any:

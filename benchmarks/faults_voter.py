@@ -93,7 +93,7 @@ async def run(path: Path) -> None:
     """Run until the voter must stop."""
     config = msgspec.json.decode(path.read_bytes())
     if config["sabotage"] == "lonely-commits":
-        Raft._advance_commit = commit_alone  # type: ignore[method-assign]
+        Raft._advance_commit = commit_alone  # type: ignore[method-assign,assignment]
     settings = msgspec.convert(config["replica"], ReplicaSettings, dec_hook=lambda kind, value: kind(value))
     asyncio.get_running_loop().add_reader(0, lambda: os._exit(0))  # whoever started it is gone
     machine = Objects()

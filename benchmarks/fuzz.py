@@ -269,6 +269,9 @@ class Author:
     def _QuarantineWorker(self) -> c.Command:  # noqa: N802
         return c.QuarantineWorker(self.rng.choice(WORKERS), self.rng.random() < 0.3)
 
+    def _ForgetWorkers(self) -> c.Command:  # noqa: N802
+        return c.ForgetWorkers(tuple(self.rng.sample(WORKERS, 2)), self.rng.random() < 0.5)
+
     def _Acquire(self) -> c.Command:  # noqa: N802
         return c.Acquire(
             self.rng.choice(LOCKS), self.rng.choice(WORKERS), self.rng.randint(0, 9_000), self.rng.randint(0, 3)
@@ -318,7 +321,7 @@ class Author:
         return c.RejectModel(self._sha(), self._evidence(), "weak")
 
     def _PutSettings(self) -> c.Command:  # noqa: N802
-        value = self.rng.choice((1, 200, 1_000, "x", None, {}))
+        value: object = self.rng.choice((1, 200, 1_000, "x", None, {}))
         name = self.rng.choice(("target_elo", "evaluation_share_milli", "gate.elo1", "no_such", "gate", "configs"))
         return c.PutSettings({name: raw(value)}, self.rng.choice((-1, -1, 3)))
 
@@ -451,8 +454,7 @@ class Hostile:
 
     def _replace(self, value: Any, wanted: Any, make: Any) -> None:
         """Replace one leaf or several of a tree."""
-        places = [] if isinstance(value, dict | list | tuple) else [None]
-        places = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+        places: list[tuple[Any, Any]] = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
         for name, old in places:
             if isinstance(old, tuple):
                 value[name] = old = list(old)

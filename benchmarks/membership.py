@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ from benchmarks.membership_lab import Cluster, Network, available
 RESULTS = Path(__file__).parent / "results" / "membership.json"
 SETTLE_S = 2.0
 Figures = dict[str, Any]
+
+
+def _told(cluster: Cluster, kind: str, subject: int, since: float, others: Sequence[int]) -> Callable[[], bool]:
+    """Return whether all the others have been told of a member since then."""
+    return lambda: set(cluster.told(kind, subject, since)) >= set(others)
 
 
 def spread(values: list[float]) -> Figures:
@@ -56,7 +62,7 @@ async def kill(cluster: Cluster, trials: int) -> Figures:
         others = [i for i in cluster.running if i != victim]
         await asyncio.sleep(chance.random())
         at = await cluster.kill(victim)
-        await cluster.until(lambda at=at, v=victim, o=others: set(cluster.told("dead", v, at)) >= set(o), 60)
+        await cluster.until(_told(cluster, "dead", victim, at, others), 60)
         told = [when - at for by, when in cluster.told("dead", victim, at).items() if by in others]
         first += [min(told)] if told else []
         everyone += [max(told)] if len(told) == len(others) else []
@@ -179,7 +185,7 @@ async def leave(cluster: Cluster, trials: int) -> Figures:
         victim = cluster.running[-1]
         others = [i for i in cluster.running if i != victim]
         at = await cluster.stop(victim)
-        await cluster.until(lambda v=victim, o=others, at=at: set(cluster.told("left", v, at)) >= set(o), 30)
+        await cluster.until(_told(cluster, "left", victim, at, others), 30)
         told = [when - at for by, when in cluster.told("left", victim, at).items() if by in others]
         known += [max(told)] if len(told) == len(others) else []
         await asyncio.sleep(8)
@@ -222,7 +228,7 @@ async def measure(options: argparse.Namespace, system: str, tasks: list[tuple[st
                 save(options.nodes, system, {label: result})
 
 
-EXPERIMENTS = {
+EXPERIMENTS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "kill": kill,
     "loss": loss,
     "part": part,

@@ -269,12 +269,7 @@ class Cluster:
 
     async def _read_riftq(self, index: int) -> None:
         path = self._socket(index)
-        while True:
-            try:
-                reader, writer = await asyncio.open_unix_connection(path)
-                break
-            except OSError:
-                await asyncio.sleep(0.05)
+        reader, writer = await _connected(path)
         writer.write(frames.pack(frames.Frame(1, "members", {"role": None, "state": None})))
         try:
             while (frame := await frames.read(reader)) is not None:
@@ -296,3 +291,11 @@ class Cluster:
             if found:
                 kind, state = kinds[found[1].decode()]
                 self._hear(index, kind, int(found[2]), state)
+
+
+async def _connected(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    while True:
+        try:
+            return await asyncio.open_unix_connection(path)
+        except OSError:
+            await asyncio.sleep(0.05)

@@ -21,6 +21,10 @@ Figures = dict[str, Any]
 Save = Callable[[int, str, Figures], None]
 
 
+def _all_know(world: World, victim: int, others: int) -> Callable[[], bool]:
+    return lambda: world.knows("dead", victim) == others
+
+
 def deaths(count: int, trials: int) -> Figures:
     """Kill one member of a fresh group, a few times over; measure its cost at rest before."""
     suspected, first, everyone, rates = [], [], [], []
@@ -33,7 +37,7 @@ def deaths(count: int, trials: int) -> Figures:
         rates.append((world.sent()[0] - before) / count / ((world.now_ms - SETTLE_MS) / 1000))
         victim, at_ms = count // 2, world.now_ms
         world.kill(victim)
-        took = world.run_until(lambda w=world, v=victim: w.knows("dead", v) == count - 1, 60_000)
+        took = world.run_until(_all_know(world, victim, count - 1), 60_000)
         seen = [s for s in world.seen if s.subject == victim]
         suspected.append(min(s.at_ms for s in seen if s.kind == "suspect") - at_ms)
         first.append(min(s.at_ms for s in seen if s.kind == "dead") - at_ms)

@@ -34,7 +34,8 @@ async def connect(name: str, port: int, task: dict[str, Any]) -> Session:
             return await peers_amqp.connect(port, task)
         case "nats":
             return await peers_nats.connect(port, task)
-    raise ValueError(f"no peer is called {name}")
+        case _:
+            raise ValueError(f"no peer is called {name}")
 
 
 @contextlib.asynccontextmanager

@@ -179,7 +179,8 @@ class Wire(asyncio.Protocol):
         self._transport.write(data)
 
     async def _expect(self, number: tuple[int, int]) -> bytes:
-        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
         return await future
 
     async def _ask(self, channel: int, number: tuple[int, int], arguments: bytes) -> bytes:
@@ -197,7 +198,8 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Fail what is under way."""
         lost = error or ConnectionError("rabbitmq closed the connection")
-        for future in [*self._waiting.values(), *(f for _, f in self._unconfirmed)]:
+        futures: list[asyncio.Future[Any]] = [*self._waiting.values(), *(each for _, each in self._unconfirmed)]
+        for future in futures:
             if not future.done():
                 future.set_exception(lost)
 

@@ -104,7 +104,8 @@ class Wire(asyncio.Protocol):
     async def call(self, method: str, message: bytes) -> bytes:
         """Return the answer to one request."""
         stream = self._begin(method)
-        answer = self._calls[stream] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._calls[stream] = answer
         self._put(stream, message, end=True)
         return await answer
 

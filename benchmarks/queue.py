@@ -2,6 +2,8 @@
 
     python -m benchmarks.queue                      # everything, about five minutes
     python -m benchmarks.queue --only closed,idle   # some of it
+    python -m benchmarks.queue --only claims        # 1,000 workers claim while 100,000 jobs of 12 configs wait
+    python -m benchmarks.queue --only memory --voters 1 --jobs 1000000   # what a million jobs cost; some minutes
     python -m benchmarks.queue --peers --only closed,pipeline,enqueue,idle   # each point also on etcd, RabbitMQ, NATS
 
 Writes benchmarks/results/queue.json. Clients are processes of their own and talk to the leader, except in `failover`.
@@ -30,11 +32,12 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 
 import psutil  # noqa: E402
 
-from benchmarks import peers, peers_load  # noqa: E402
+from benchmarks import peers, peers_load, queue_memory  # noqa: E402
 from config.cluster import RaftSettings  # noqa: E402
 from tests.cluster.service.cluster import Cluster, cluster  # noqa: E402
 from workqueue.errors import ClientError  # noqa: E402
 from workqueue.machine.commands import Capability, Enqueue, JobSpec, RegisterKind, RegisterWorker  # noqa: E402
+from workqueue.machine.jobs import QUEUE_MAX  # noqa: E402
 from workqueue.machine.outcomes import Enqueued, Registered  # noqa: E402
 
 if TYPE_CHECKING:
@@ -165,20 +168,36 @@ async def idle(voters: Cluster, seconds: float) -> dict[str, Any]:
     return {"1 waiting": await run_load(voters, 1, {"sorts": {"idle": 1}, "connections": 1, "seconds": seconds})}
 
 
-async def pending(voters: Cluster, seconds: float) -> dict[str, Any]:
+async def fill(voters: Cluster, jobs: int) -> dict[str, Any]:
+    """Enqueue jobs of 12 configs."""
+    return await run_load(
+        voters,
+        1,
+        {"sorts": {"fill": 4}, "connections": 1, "seconds": 1800, "batch": 500, "jobs": jobs, "configs": CONFIGS},
+    )
+
+
+async def claims(voters: Cluster, seconds: float) -> dict[str, Any]:
     """Claims of 1,000 workers with 100,000 jobs of 12 configs pending."""
-    fill = {"sorts": {"fill": 4}, "connections": 1, "seconds": 120, "batch": 500, "jobs": 100_000, "configs": CONFIGS}
-    filled = await run_load(voters, 1, fill)
+    filled = await fill(voters, 100_000)
     paced = {"sorts": {"paced_claims": 500}, "connections": 4, "seconds": max(seconds, 10), "hold_s": 5.0}
-    claims = await run_load(voters, 2, {**paced, "any_voter": True})
+    claimed = await run_load(voters, 2, {**paced, "any_voter": True})
     rss = [round(sum(p.memory_info().rss for p in voters.processes(v)) / 1e6) for v in voters.running()]
-    return {"fill": filled, "claims": claims, "rss_mb_a_voter": rss}
+    return {"fill": filled, "claims": claimed, "rss_mb_a_voter": rss}
 
 
-async def failover(folder: Path, trials: int) -> dict[str, Any]:
+async def memory(voters: Cluster, jobs: int) -> dict[str, Any]:
+    """What pending jobs cost: state machines alone, then a leader with all its processes."""
+    alone = await queue_memory.machines(jobs)
+    most = min(jobs, QUEUE_MAX - 1_000)  # the loop adds jobs of its own
+    whole = await queue_memory.whole_voters(voters, most, lambda count: fill(voters, count))
+    return {"machines": alone, "voter": whole}
+
+
+async def failover(folder: Path, trials: int, port: int) -> dict[str, Any]:
     """kill -9 of the leader under load of 500 enqueues/s: gap until the next acknowledgement; jobs lost and doubled."""
     gaps, lost, doubled, acked = [], 0, 0, 0
-    async with cluster(folder / "failover", 5, 23900) as voters:
+    async with cluster(folder / "failover", 5, port) as voters:
         for trial in range(trials):
             leader = await voters.wait_ready()
             await register(voters, *(f"t{trial}-f{n}" for n in range(4)))  # those of the last trial beat no more
@@ -255,7 +274,7 @@ SCENARIOS: dict[str, Callable[[Cluster, float], Awaitable[dict[str, Any]]]] = {
     "pipeline": pipeline,
     "enqueue": enqueue,
     "idle": idle,
-    "pending": pending,
+    "claims": claims,
 }
 
 
@@ -302,15 +321,18 @@ def comparison(results: dict[str, Any], name: str) -> list[str]:
     return lines
 
 
-async def main(only: list[str], seconds: float, trials: int, voters_count: int, folder: Path) -> dict[str, Any]:
-    report: dict[str, Any] = {"machine": machine(), "voters": voters_count, "results": {}}
-    for name in only:
+async def main(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    report: dict[str, Any] = {"machine": machine(), "voters": options.voters, "results": {}}
+    for name in options.only.split(","):
         print(name, flush=True)
         if name == "failover":
-            report["results"][name] = await failover(folder, trials)
-        else:
-            async with cluster(folder / name, voters_count, 23900, RaftSettings()) as voters:
-                report["results"][name] = await SCENARIOS[name](voters, seconds)
+            report["results"][name] = await failover(folder, options.trials, options.port)
+            continue
+        async with cluster(folder / name, options.voters, options.port, RaftSettings()) as voters:
+            if name == "memory":
+                report["results"][name] = await memory(voters, options.jobs)
+            else:
+                report["results"][name] = await SCENARIOS[name](voters, options.seconds)
         print(json.dumps(report["results"][name], indent=1), flush=True)
     return report
 
@@ -321,12 +343,13 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--voters", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1_000_000, help="how many wait in `memory`")
+    parser.add_argument("--port", type=int, default=23900, help="first of the voters' ports")
     parser.add_argument("--peers", action="store_true", help="also run each point on the peers that are installed")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/queue.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="riftq-bench-", dir=os.environ.get("RIFT_BENCH_DIR")) as scratch:
-        wanted = options.only.split(",")
-        work = main(wanted, options.seconds, options.trials, options.voters, Path(scratch))
+        work = main(options, Path(scratch))
         found = asyncio.run(with_peers(work, Path(scratch)) if options.peers else work)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(found, indent=1) + "\n")

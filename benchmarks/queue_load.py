@@ -32,6 +32,7 @@ class Load:
         self.counts = {"enqueued": 0, "claimed": 0, "completed": 0, "empty": 0}
         self.latencies: dict[str, list[float]] = {"enqueue": [], "claim": [], "complete": []}
         self.stop_at = 0.0
+        self.wanted = int(task.get("jobs", 1 << 60))  # by `fill`
 
     def client(self) -> Client:
         return Client(self.task["servers"], token=self.task["token"], ca=Path(self.task["ca"]))
@@ -97,8 +98,10 @@ class Load:
                 await self.complete(client, granted)
 
     async def fill(self, client: Client) -> None:
-        while self.running and self.counts["enqueued"] < self.task.get("jobs", 1 << 60):
-            await self.enqueue(client, self.task["batch"])
+        while self.running and self.wanted:
+            count = min(self.task["batch"], self.wanted)
+            self.wanted -= count
+            await self.enqueue(client, count)
 
     async def paced_claims(self, client: Client, number: int) -> None:
         """A worker that claims, holds its job for a while, and completes it: as many a second as workers / hold."""

@@ -16,11 +16,13 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
+THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # made by its constructor
 RESULT = ROOT / "benchmarks" / "results" / "rules.json"
 sys.path.insert(0, str(ROOT))
 
@@ -69,7 +71,8 @@ def plain_python(board: str, players: int, seconds: float) -> dict[str, float]:
         text=True,
         check=True,
     )
-    return json.loads(done.stdout)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 def threads(board: str, players: int, count: int, games: int) -> float:
@@ -82,7 +85,7 @@ def threads(board: str, players: int, count: int, games: int) -> float:
         started = time.perf_counter()
         batch.random_playouts(seed)
         best = max(best, games / (time.perf_counter() - started))
-    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    numba.set_num_threads(THREADS)
     return best
 
 
@@ -121,14 +124,14 @@ def on_gpu(board: str, players: int) -> list[dict[str, float]] | None:
     try:
         from numba import cuda
 
-        if not cuda.is_available():
+        if not cuda.is_available():  # type: ignore[no-untyped-call]
             return None
     except ImportError:
         return None
     from engine.rules import gpu
 
     rows = []
-    cpu = threads(board, players, numba.config.NUMBA_NUM_THREADS, 4096)
+    cpu = threads(board, players, THREADS, 4096)
     for games in GPU_BATCHES:
         batch = GameBatch(geometry(board, players), games)
         gpu.random_playouts(batch, 1)  # compiles
@@ -140,13 +143,13 @@ def on_gpu(board: str, players: int) -> list[dict[str, float]] | None:
     return rows
 
 
-def measure(board: str, players: int, seconds: float) -> dict[str, object]:
+def measure(board: str, players: int, seconds: float) -> dict[str, Any]:
     large = board in ("square19", "hexagonal")
     compiled = single_thread(board, players, seconds)
     python = plain_python(board, players, seconds)
     games = 1000 if large else 8000
-    one, four = (threads(board, players, n, games) for n in (1, min(4, numba.config.NUMBA_NUM_THREADS)))
-    row: dict[str, object] = {
+    one, four = (threads(board, players, n, games) for n in (1, min(4, THREADS)))
+    row: dict[str, Any] = {
         "board": board,
         "players": players,
         **compiled,

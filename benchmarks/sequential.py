@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,7 +64,8 @@ def sets_of(world: World, strength: float, count: int, rng: np.random.Generator)
     first = order[:, :, 0] == games
     second = order[:, :, 1] == games
     shared = rng.random((count, n)) < world.ties
-    return np.where(shared, (first | second) * 0.5, first * 1.0)
+    scores: np.ndarray[Any, Any] = np.where(shared, (first | second) * 0.5, first * 1.0)
+    return scores
 
 
 @cache
@@ -145,8 +146,8 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
         right.plot(x, [row["games_mean"] for row in own], marker="o", markersize=3, label=name)
     left.axhline(ALPHA, color="grey", linestyle="--", linewidth=1)
     left.axhline(1 - BETA, color="grey", linestyle="--", linewidth=1)
-    for x in (ELO0, ELO1):
-        left.axvline(x, color="grey", linestyle=":", linewidth=1)
+    for bound in (ELO0, ELO1):
+        left.axvline(bound, color="grey", linestyle=":", linewidth=1)
     left.set(xlabel="true difference, Elo", ylabel="share of matches accepted", title="Verdicts")
     right.set(xlabel="true difference, Elo", ylabel="games, mean", title="Length of a match")
     left.legend(fontsize=7)

@@ -167,6 +167,8 @@ class Simulated:
                 self.spawn(self.work(slot))
             case ev.Settle():
                 self.spawn(self.settle(each))
+            case _:
+                pass  # nothing is carried out for the others here
 
     async def guard(self, what: str, work: Any) -> None:
         try:

@@ -77,6 +77,7 @@ class LoopSettings(Section, frozen=True):
     gate: GateSettings = GateSettings()
     evaluation_share_milli: Milli = 100  # reserved for candidates
     ladder_games: Positive = 40
+    workers_kept_days: Positive = 7  # how long the record of a worker that is gone stays
     verify_share_milli: Milli = 50  # of the results that other workers check again
     curriculum: tuple[tuple[str, Milli], ...] = ()  # (config, weight): how much a config is worth, 500 when not named
     tuning: tuple[tuple[str, str, int, int], ...] = ()  # written by feedback: (config, key, value, trainings then)

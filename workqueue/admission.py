@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from workqueue.machine.commands import AnyCommand, Enqueue, QuarantineWorker, RegisterKind, SetAlert
+from workqueue.machine.jobs import FULL_RETRY_MS
+from workqueue.machine.outcomes import Code
 from workqueue.open_kinds import SchemaMismatch, check_payloads, check_schema
 from workqueue.schema import KINDS
 from workqueue.security import Identity, may_propose
@@ -104,6 +106,13 @@ def _tries_alerts(identity: Identity, name: str, command: msgspec.Raw) -> bool:
         return False
     alert = _decoded(command)
     return isinstance(alert, SetAlert) and alert.name == TEST_ALERT and not alert.sent
+
+
+def check_room(command: str, live: int, queue_max: int) -> None:
+    """Refuse more jobs when this voter knows of as many live ones as it allows; raises StreamError("queue_full")."""
+    if command == "Enqueue" and live >= queue_max:
+        text = f"the queue holds {live} jobs, limits.queue_max allows {queue_max}; try again later"
+        raise StreamError(Code.QUEUE_FULL.value, text, FULL_RETRY_MS)
 
 
 def check_kind(command: AnyCommand) -> None:

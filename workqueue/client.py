@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import secrets
@@ -32,6 +33,9 @@ _PAUSE_S = 0.05
 _HOLD_S = 3.2  # how long a voter holds a call while it knows no leader
 _EVENTS_WAIT_MS = 20_000
 _PAUSE_S_MAX = 1.0
+_POLL_S = 1.0
+_STREAM_AGAIN_S = 5.0
+_SILENT_S = 30.0  # a voter says something every ten seconds
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
@@ -130,6 +134,39 @@ class Client:
         """Return the `/status` document of the voter that answers."""
         document: dict[str, Any] = msgspec.json.decode(await self.get("/status"))
         return document
+
+    async def statuses(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the `/status` document at once and whenever it changes; raises Unavailable when no voter has one.
+
+        It comes over the event stream. Where that breaks or cannot be had, this asks once a second, and tries the
+        stream again after some seconds.
+        """
+        loop = asyncio.get_running_loop()
+        for turn in itertools.count(self._at):
+            with contextlib.suppress(aiohttp.ClientError, OSError):  # TimeoutError is one of the latter
+                async for document in self._streamed(self._servers[turn % len(self._servers)]):
+                    yield document
+            again = loop.time() + _STREAM_AGAIN_S
+            while loop.time() < again:
+                yield await self.status()
+                await asyncio.sleep(_POLL_S)
+
+    async def _streamed(self, server: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the documents of a voter's event stream until it ends; none where it cannot be had."""
+        limit = aiohttp.ClientTimeout(total=None, connect=5, sock_read=_SILENT_S)
+        async with self.session.get(f"{server}/v1/events?status=1", headers=self.headers, timeout=limit) as got:
+            if got.status != 200:
+                return
+            wanted, text = False, bytearray()
+            async for piece in got.content.iter_any():
+                text += piece
+                *lines, rest = text.split(b"\n")
+                text = bytearray(rest)
+                for line in lines:
+                    if line.startswith(b"event:"):
+                        wanted = line[6:].strip() == b"status"
+                    elif wanted and line.startswith(b"data:"):
+                        yield msgspec.json.decode(line[5:])
 
     async def cluster(self, op: str, *args: object) -> Any:
         """Run an operator's call ("transfer", "snapshot", "barrier") and return its plain answer."""

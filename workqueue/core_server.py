@@ -349,7 +349,7 @@ class CoreServer:
 
     def _state(self) -> CoreState:
         due = 0 < self._machine.next_due_ms <= self._log.now_ms()
-        return core_state(self._log.role(), len(self._parked), due=due)
+        return core_state(self._log.role(), len(self._parked), self._machine.live, due=due)
 
     def _push_state(self) -> None:
         state = self._state()

@@ -17,10 +17,11 @@ from workqueue.errors import EXIT_FAILED, ProcessFailure
 from workqueue.http.app import make_app
 from workqueue.http.auth import Tokens
 from workqueue.http.context import FrontContext, Leader
+from workqueue.http.door import IDLE_S, DoorSite
 from workqueue.liveness import liveness
 from workqueue.metrics import Metrics
 from workqueue.peers import Peers
-from workqueue.process import VoterConfig, run_process, say_ready
+from workqueue.process import VoterConfig, allow_files, run_process, say_ready
 from workqueue.routing import Router
 from workqueue.security import read_secret
 from workqueue.store import keep_swept, open_store
@@ -55,12 +56,16 @@ async def serve(config: VoterConfig) -> None:
         context.holders = Holders(others, context.peers.session, context.peers.tls)
         duties = asyncio.create_task(run_duties(context, all_duties(), wall_ms))
         stack.push_async_callback(_cancel, duties)
-        runner = web.AppRunner(make_app(context), access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        context.extra_status["sockets"] = context.door.usage
+        runner = web.AppRunner(
+            make_app(context), access_log=None, shutdown_timeout=_SHUTDOWN_S, keepalive_timeout=IDLE_S
+        )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         me = config.cluster.voter(config.voter.id)
         tls = server_context(config.cert, config.key, config.ca)
-        await web.TCPSite(runner, me.host, me.http_port, ssl_context=tls, backlog=1024).start()
+        allow_files(config.cluster.limits.sockets_max)
+        await DoorSite(runner, context.door, me.host, me.http_port, tls).start()
         say_ready()
         log.info("front.serving", url=me.http)
         await context.core.closed

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import errno
 import logging
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the data folder
 READY = "ready"
 _PR_SET_PDEATHSIG = 1
+_FILES_SPARE = 500  # beside connections: files, the core, other voters
 
 
 class VoterConfig(msgspec.Struct, frozen=True):
@@ -103,6 +105,17 @@ def die_with_parent() -> None:
     """Have the kernel end this process when its supervisor dies, so that its ports are free at once (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def allow_files(sockets: int) -> None:
+    """Let this process open as many files as that many connections need; says so when the system does not allow it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = sockets + _FILES_SPARE
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft < wanted:
+            structlog.get_logger().warning("process.files_few", allowed=soft, wanted=wanted, fix="raise LimitNOFILE")
 
 
 def say_ready() -> None:

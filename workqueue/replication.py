@@ -26,9 +26,10 @@ class CoreState(msgspec.Struct, frozen=True, omit_defaults=True):
     ready: bool = False
     parked: int = 0  # claims that wait for a job
     due: bool = False  # time has something to do
+    live: int = 0  # jobs that have not ended
 
 
-def core_state(role: Role, parked: int, *, due: bool) -> CoreState:
+def core_state(role: Role, parked: int, live: int, *, due: bool) -> CoreState:
     """Return the state that a replica's role is."""
     return CoreState(
         role.node_id,
@@ -41,6 +42,7 @@ def core_state(role: Role, parked: int, *, due: bool) -> CoreState:
         role.ready,
         parked,
         due,
+        live,
     )
 
 
@@ -55,6 +57,11 @@ class Machine(Protocol):
     @property
     def next_due_ms(self) -> int:
         """Say when Tick has something to do, 0 = never."""
+        ...
+
+    @property
+    def live(self) -> int:
+        """Jobs that have not ended."""
         ...
 
     @property

@@ -35,8 +35,8 @@ def ls(
     state: Annotated[str, typer.Option(help="Only this state: available, running, completed, failed, …")] = "",
     kind: Annotated[str, typer.Option(help="Only this kind.")] = "",
     config: Annotated[str, typer.Option(help="Only this config, as square8_2p.")] = "",
-    limit: Annotated[int, typer.Option(help="Rows at most.")] = 50,
-    offset: Annotated[int, typer.Option(help="Rows to pass over.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Rows at most.")] = 50,
+    offset: Annotated[int, typer.Option(min=0, help="Rows to pass over.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest last."""
@@ -45,6 +45,8 @@ def ls(
 
         near("state", state, (each.value for each in State))
     found = ask("queue", state=state, kind=kind, config=config, limit=limit, offset=offset)
+    if kind and not found["total"]:
+        known_kind(kind)
     if as_json:
         show_json(found)
         return
@@ -53,6 +55,13 @@ def ls(
     )
     columns = ("id", "kind", "config", "state", "attempt", "worker", "reason")
     show_table(f"{len(found['jobs'])} of {found['total']} jobs", columns, rows)
+
+
+def known_kind(kind: str) -> str:
+    """Return the kind, built in or registered, or end the command with near matches."""
+    from workqueue.schema import KINDS
+
+    return near("kind", kind, {*KINDS, *(each["name"] for each in ask("kinds"))})
 
 
 def views_of(view: str, ids: list[str]) -> list[dict[str, Any]]:
@@ -91,15 +100,31 @@ def show(job: Annotated[str, typer.Argument(help="Id of a job.")], as_json: AsJs
 
 
 @app.command()
-def explain(job: Annotated[str, typer.Argument(help="Id of a job.")], as_json: AsJson = False) -> None:
-    """Say why a job does not run."""
-    [found] = views_of("explain", [job])
+def explain(
+    job: Annotated[str, typer.Argument(help="Id of a job.")] = "",
+    worker: Annotated[str, typer.Option(help="Say why this worker is idle instead.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say why a job does not run, or why a worker is idle: every reason, and how many it keeps away."""
+    if bool(job) == bool(worker):
+        fail("name a job, or a worker by --worker", USAGE)
+    if worker:
+        near("worker", worker, (each["id"] for each in ask("workers")))
+        found = ask("explain", worker=worker)
+    else:
+        [found] = views_of("explain", [job])
     if as_json:
         show_json(found)
         return
-    typer.echo(f"{job}: {found['verdict']}")
-    for worker, reason in found["reasons"].items():
-        typer.echo(f"  {worker}: {reason}")
+    typer.echo(f"{job or worker}: {found['verdict']}")
+    if worker:
+        rows = (
+            tuple(each[name] for name in ("kind", "config", "jobs", "needs", "reason")) for each in found["waiting"]
+        )
+        show_table("jobs that wait", ("kind", "config", "jobs", "need", "why not"), rows)
+        return
+    show_table("", ("workers", "why not"), ((count, reason) for reason, count in found["counts"].items()))
+    show_table("", ("worker", "why not"), found["reasons"].items())
 
 
 @app.command()
@@ -118,9 +143,8 @@ def add(
     import secrets
 
     from workqueue.machine.commands import Enqueue, JobSpec
-    from workqueue.schema import KINDS
 
-    near("kind", kind, {*KINDS, *(each["name"] for each in ask("kinds"))})
+    known_kind(kind)
     name = job_id or f"{kind}-{secrets.token_hex(6)}"
     depends_on = known(after) if after else ()
     run_at_ms = time.time_ns() // 1_000_000 + delay_s * 1000 if delay_s else 0
@@ -188,6 +212,8 @@ def drain(
 
     if not (kind or config or everything):
         fail("say which jobs to cancel: --kind, --config, or --all for every one that waits", USAGE)
+    if kind:
+        known_kind(kind)
 
     gone: list[str] = []
     for state in ("available", "scheduled", "retryable"):

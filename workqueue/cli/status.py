@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 import typer
@@ -16,9 +15,9 @@ app = typer.Typer(help="Show the cluster on one page.")
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show it live until Ctrl-C.")] = False, as_json: AsJson = False
 ) -> None:
-    """Show leader, queue, running jobs, workers, champions and alerts."""
+    """Show leader, queue, running jobs, workers, champions and alerts; with --watch --json a document a line."""
     if watch:
-        _watch()
+        _watch(as_json=as_json)
         return
     document: dict[str, Any] = call(lambda client: client.status())
     if as_json:
@@ -31,21 +30,23 @@ def status(
     Console().print(page(document))
 
 
-def _watch() -> None:
-    import asyncio
+def _watch(*, as_json: bool) -> None:
     import contextlib
 
+    import msgspec
     from rich.live import Live
 
     from workqueue.client import Client
     from workqueue.screen import page
 
-    async def follow(client: Client) -> None:
+    async def print_each(client: Client) -> None:
+        async for document in client.statuses():
+            typer.echo(msgspec.json.encode(document).decode())
+
+    async def draw(client: Client) -> None:
         with Live(auto_refresh=False, screen=True) as live:
-            while True:
-                live.update(page(await client.status()), refresh=True)
-                started = time.monotonic()
-                await asyncio.sleep(max(0.1, started + 1 - time.monotonic()))
+            async for document in client.statuses():
+                live.update(page(document), refresh=True)
 
     with contextlib.suppress(KeyboardInterrupt):
-        call(follow)
+        call(print_each if as_json else draw)

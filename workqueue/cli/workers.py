@@ -9,7 +9,7 @@ import typer
 from workqueue.cli.context import AsJson, Reason, ask, done, near, order, show_json, show_map, show_table, when
 from workqueue.standing import standing
 
-app = typer.Typer(help="List, drain and quarantine the cluster's workers.", no_args_is_help=True)
+app = typer.Typer(help="List, drain, quarantine and forget the cluster's workers.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Name of a worker.")]
 Off = Annotated[bool, typer.Option("--off", help="Lift it.")]
 
@@ -64,3 +64,17 @@ def quarantine(worker: Name, off: Off = False, reason: Reason = "", as_json: AsJ
 
     [outcome] = order(QuarantineWorker(known(worker), not off, reason))
     done(outcome, f"{worker} {'is let in again' if off else 'is in quarantine'}", as_json=as_json)
+
+
+@app.command()
+def forget(
+    workers: Annotated[list[str], typer.Argument(help="Names of workers that will not come back.")],
+    as_json: AsJson = False,
+) -> None:
+    """Drop the records of workers that are gone; the cluster does so by itself after `workers_kept_days`."""
+    from workqueue.machine.commands import ForgetWorkers
+
+    names = [worker["id"] for worker in ask("workers")]
+    wanted = tuple(near("worker", worker, names) for worker in workers)
+    [outcome] = order(ForgetWorkers(wanted, at_once=True))
+    done(outcome, f"{', '.join(wanted)}: forgotten", as_json=as_json)

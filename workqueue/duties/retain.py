@@ -1,5 +1,8 @@
 """Keeps the replicated state small: ended jobs move to files, artifacts that nothing references are forgotten.
 
+So are workers that have been gone for long. That begins an hour after this voter did: by then an upgrade, one voter
+after the other, is over, and all know the command.
+
 A job is written and synced to `archive/jobs-<day>.jsonl` in the leader's data folder before it is archived; after a
 failure in between it is written twice, and never lost.
 """
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from workqueue.machine.commands import Archive, CollectArtifacts
+from workqueue.machine.commands import Archive, CollectArtifacts, ForgetWorkers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,10 +27,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 ENDED = ("completed", "failed", "cancelled")
+DAY_MS = 86_400_000
 KEEP_MS = 24 * 3_600_000  # an ended job is at hand for a day
 KEEP_MAX = 20_000  # or for less when there are more than this many
 MIN_AGE_MS = 600_000  # but never less than this
 PAGE = 500
+WORKERS_MS = 3_600_000  # between two looks at the workers
 ORPHAN_MS = 3_600_000  # an upload may wait this long for the job that names it
 
 
@@ -57,11 +62,27 @@ class Retain:
     name = "retain"
     period_s = 30.0
 
+    def __init__(self) -> None:
+        self._workers_ms = 0  # when to look at them next
+
     async def run(self, context: DutyContext) -> None:
-        """Archive and collect what is due."""
+        """Archive, collect and forget what is due."""
         for state in ENDED:
             await self._archive(context, state)
         await self._collect(context)
+        now_ms = context.now_ms()
+        if self._workers_ms <= now_ms:
+            looked, self._workers_ms = self._workers_ms, now_ms + WORKERS_MS
+            if looked:
+                await self._forget(context)
+
+    async def _forget(self, context: DutyContext) -> None:
+        days = (await context.query("settings"))["effective"]["workers_kept_days"]
+        before_ms = context.now_ms() - days * DAY_MS
+        rows = await context.query("workers")
+        names = [str(row["id"]) for row in rows if row["seen_ms"] < before_ms and not row["quarantined"]]
+        if names:  # the state machine keeps those that something refers to
+            await context.propose(ForgetWorkers(tuple(names)))
 
     async def _archive(self, context: DutyContext, state: str) -> None:
         page = await context.query("queue", state=state, limit=PAGE, offset=0)

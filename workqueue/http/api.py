@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from workqueue.admission import admit_command, check_kind
-from workqueue.http.bodies import decode_json, to_command
+from workqueue.admission import admit_command, check_kind, check_room
+from workqueue.http.bodies import decode_json, read_body, to_command
 from workqueue.http.context import CONTEXT, FrontContext, View
 from workqueue.http.endpoints import ENDPOINTS, Endpoint, Param
 from workqueue.http.problem import STATUS_OF_CODE, Problem, of_refused
@@ -45,7 +45,7 @@ def _handler(endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.Respon
 async def _propose(endpoint: Endpoint, request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     identity = context.tokens.authenticate(request, endpoint.role)
-    fields = decode_json(await request.read() or b"{}")
+    fields = decode_json(await read_body(request) or b"{}")
     if not isinstance(fields, dict):
         raise Problem(422, "invalid", "the body must be a JSON object")
     if endpoint.command is Enqueue and "jobs" not in fields:
@@ -76,6 +76,7 @@ def _check(context: FrontContext, identity: Identity, command: Any) -> None:
     kinds = context.core.views.get("kinds", ())
     try:
         admit_command(identity, command)
+        check_room(type(command).__name__, context.core.state.live, context.settings.limits.queue_max)
         if isinstance(command, Enqueue):
             check_payloads(kinds, ((job.kind, job.payload) for job in command.jobs))
         elif isinstance(command, RegisterKind):

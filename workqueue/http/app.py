@@ -59,6 +59,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     route = request.match_info.route.resource
     name = route.canonical if route else "none"
     try:
+        request.app[CONTEXT].door.asked(request.protocol)
         request.app[CONTEXT].rates.take(request)
         response = await handler(request)
     except asyncio.CancelledError:

@@ -21,6 +21,7 @@ from workqueue.errors import ClientError, CorruptArtifact
 from workqueue.http.bandwidth import Bandwidth
 from workqueue.http.copies import Copies
 from workqueue.http.intake import TAKEN, Bodies
+from workqueue.http.problem import Problem
 from workqueue.machine.commands import ArtifactRef, DropHolder, RegisterArtifact
 from workqueue.machine.outcomes import Refused
 from workqueue.mirror import OFFSET
@@ -42,6 +43,16 @@ if TYPE_CHECKING:
 STORE_HOLDER = "store"
 KINDS = frozenset({"shard", "weights", "checkpoint", "games", "log", "export", "curves", "other"})
 _RANGE = re.compile(r"bytes (?:(?P<start>\d+)-(?P<end>\d+)|\*)/(?P<size>\d+)")
+_CODES = {
+    400: "malformed",
+    404: "not_found",
+    409: "conflict",
+    413: "request_entity_too_large",
+    416: "range",
+    422: "corrupt",
+    503: "unavailable",
+    507: "disk_full",
+}
 _READ_S = 30.0  # a connection that sends nothing for this long gives its upload up
 
 
@@ -314,5 +325,6 @@ def _json(status: int, value: object) -> web.Response:
 
 
 def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> web.Response:
-    body = msgspec.json.encode({"status": status, "title": "artifact", "detail": detail})
-    return web.Response(status=status, body=body, content_type="application/problem+json", headers=headers)
+    response = Problem(status, _CODES.get(status, "failed"), detail).response()
+    response.headers.update(headers or {})
+    return response

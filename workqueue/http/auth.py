@@ -26,6 +26,7 @@ class Tokens:
         self.key = key  # of the hashes
         self._voters = voters
         self._now_ms = now_ms
+        self.known: Callable[[object], None] = lambda _: None  # told of connections on which a caller showed who it is
 
     def identify(self, request: web.Request) -> Identity | None:
         """Return who sent a request, None when it names nobody; raises Problem(401) for a token that does not hold."""
@@ -45,6 +46,7 @@ class Tokens:
             raise Problem(401, "unauthorized", "this needs a token: `Authorization: Bearer <token>`")
         if not may(identity.role, role):
             raise Problem(403, "forbidden", f"this needs the role `{role}`; the token has `{identity.role}`")
+        self.known(request.protocol)
         return identity
 
     def check(self, token: str) -> Identity:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import typing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from workqueue.http.problem import Problem
 
+if TYPE_CHECKING:
+    from aiohttp import web
+
 _DEPTH_MAX = 32
+BODY_S = 30.0
+
+
+async def read_body(request: web.Request) -> bytes:
+    """Return the body; raises Problem(408) when it comes too slowly."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await request.read()
+    except TimeoutError as error:
+        raise Problem(408, "slow", f"the body did not arrive within {BODY_S:.0f} s; send it at once") from error
 
 
 def decode_json(body: bytes) -> Any:

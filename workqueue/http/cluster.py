@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from aiohttp import web
 
-from workqueue.http.bodies import decode_json, unknown_field
+from workqueue.http.bodies import decode_json, read_body, unknown_field
 from workqueue.http.context import CONTEXT, FrontContext
 from workqueue.http.problem import Problem, of_refused
 from workqueue.machine.commands import PutToken, RevokeToken
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE_S = 1.0
+MOMENT_MAX = 1 << 48  # as numbers of commands are bounded
 _ROLES = frozenset({"admin", "worker", "read"})
 
 
@@ -27,13 +28,13 @@ class NewToken(msgspec.Struct, frozen=True):
 
     role: str
     label: str = ""
-    expires_ms: int = 0
+    expires_ms: Annotated[int, msgspec.Meta(ge=0, le=MOMENT_MAX)] = 0
 
     def __post_init__(self) -> None:
         if self.role not in _ROLES:
             raise ValueError("role is `admin`, `worker` or `read`")
-        if len(self.label) > 100 or self.expires_ms < 0:
-            raise ValueError("label may have 100 characters; expires_ms is 0 or a Unix time in ms")
+        if len(self.label) > 100:
+            raise ValueError("label may have 100 characters")
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -41,7 +42,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
 
     worker: str
     boot: str
-    seq: int
+    seq: Annotated[int, msgspec.Meta(ge=0, le=MOMENT_MAX)]
 
 
 class Transfer(msgspec.Struct, frozen=True):
@@ -51,7 +52,7 @@ class Transfer(msgspec.Struct, frozen=True):
 
 
 async def _body(request: web.Request, kind: Any) -> Any:
-    tree = decode_json(await request.read() or b"{}")
+    tree = decode_json(await read_body(request) or b"{}")
     if found := unknown_field(kind, tree):
         raise Problem(422, "invalid", found)
     try:

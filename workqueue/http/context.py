@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
+from workqueue.http.door import Door
 from workqueue.http.limits import Rates
 from workqueue.machine.commands import AnyCommand, Request
 from workqueue.machine.outcomes import AnyOutcome, Code
@@ -91,6 +92,8 @@ class FrontContext:
         self.tokens = tokens
         self.metrics = metrics
         self.rates = Rates(settings.limits.requests_s_max)
+        self.door = Door(lambda: self.settings.limits)
+        tokens.known = self.door.known
         self.membership: Any = None  # membership.api.Membership, when gossip runs
         self.presence: Any = None  # heartbeats of workers
         self.store: Any = None  # artifact bytes (workqueue.store)

@@ -67,6 +67,7 @@ COMMANDS: Final = (
     _post("/v1/workers/deregister", c.DeregisterWorker, o.Changed, "worker"),
     _post("/v1/workers/drain", c.DrainWorker, o.Changed),
     _post("/v1/workers/quarantine", c.QuarantineWorker, o.Changed),
+    _post("/v1/workers/forget", c.ForgetWorkers, o.Changed),
     _post("/v1/locks/acquire", c.Acquire, o.Locked, "worker"),
     _post("/v1/locks/renew", c.RenewLock, o.Locked, "worker"),
     _post("/v1/locks/unlock", c.Unlock, o.Changed, "worker"),

@@ -20,6 +20,7 @@ from workqueue.stream import StreamError
 
 WAIT_MS = 10_000  # then a comment keeps the connection open
 BATCH = 500
+WRITE_S = 30.0
 _HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-store",
@@ -55,19 +56,30 @@ async def follow(request: web.Request) -> web.StreamResponse:
     with context.metrics.connection(context.settings.limits.connections_max):
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
-        with contextlib.suppress(ConnectionError, StreamError):
-            await response.write(b"retry: 1000\n\n")
+        with contextlib.suppress(ConnectionError, StreamError, TimeoutError):
+            await _write(request, response, b"retry: 1000\n\n")
             wait_ms = 0  # what was missed, or a gap, is told at once
             while context.tokens.still_valid(identity):
                 if documents and (text := await documents.due()):
-                    await response.write(text)
+                    await _write(request, response, text)
                 last, events = msgspec.msgpack.decode(await context.core.call("events", (since, BATCH, wait_ms)))
                 text = _gap(since, last, events) + b"".join(map(_encode, events))
                 since = last
                 wait_ms = documents.pause_ms() if documents else WAIT_MS
                 if text or not documents:
-                    await response.write(text or b": nothing new\n\n")
+                    await _write(request, response, text or b": nothing new\n\n")
     return response
+
+
+async def _write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+    """Write; a listener that reads nothing for so long loses its connection (TimeoutError)."""
+    try:
+        async with asyncio.timeout(WRITE_S):
+            await response.write(data)
+    except TimeoutError:
+        if request.transport:
+            request.transport.abort()
+        raise
 
 
 class Documents:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from workqueue.http.context import FrontContext
 from workqueue.http.endpoints import ENDPOINTS, Endpoint
-from workqueue.http.extra import EXTRA_PATHS
+from workqueue.http.extra import ARTIFACT_PATHS, EXTRA_PATHS, HEALTH_PATHS
 from workqueue.http.problem import MEDIA_TYPE, STATUS_OF_CODE
 from workqueue.machine.commands import Claim
 from workqueue.machine.outcomes import Empty, Outcome
@@ -49,7 +49,7 @@ def document() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
-    for path, operations in EXTRA_PATHS.items():
+    for path, operations in (EXTRA_PATHS | ARTIFACT_PATHS | HEALTH_PATHS).items():
         paths.setdefault(path, {}).update(operations)
     return {
         "openapi": "3.1.0",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -11,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from membership.api import Metadata
-from workqueue.admission import Bucket, Envelope, admit, command_type
+from workqueue.admission import Bucket, Envelope, admit, check_room, command_type
 from workqueue.http.context import CONTEXT, FrontContext
 from workqueue.http.problem import Problem
 from workqueue.http.results import Judged, schemas
@@ -32,6 +33,7 @@ from workqueue.wslink import HEARTBEAT_S, Sender
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from config.cluster import LimitSettings
     from workqueue.routing import Routed
 
 IN_FLIGHT_MAX = 10_000  # calls of one connection
@@ -131,15 +133,21 @@ class Session:
         else:
             self._write(pack(call_id, "ok", judged.answer(_NOTHING)))
 
+    @property
+    def _limits(self) -> LimitSettings:
+        return self._context.settings.limits
+
     def _admitted(self, body: msgspec.Raw) -> tuple[object, list[Envelope]]:
         """Return what to send on, the body as it came when nothing had to be changed; and its requests."""
-        limit = self._context.settings.limits.request_bytes_max
+        limit = self._limits.request_bytes_max
         size = len(body)
         if size > limit:
             raise StreamError("too_large", f"a call of {size} bytes; at most {limit} are allowed")
         requests = _decoded(_envelopes, body)
         if wait_ms := self._bucket.take(len(requests), self._loop.time()):
             raise StreamError("limit", "too many requests a second on one connection", wait_ms)
+        for request in requests:
+            check_room(command_type(request.command), self._context.core.state.live, self._limits.queue_max)
         kinds = self._context.core.views.get("kinds", ())
         admitted = [admit(self._identity, request, kinds) for request in requests]
         same = all(after is before for after, before in zip(admitted, requests, strict=True))
@@ -241,7 +249,8 @@ async def serve(request: web.Request) -> web.WebSocketResponse:
     context = request.app[CONTEXT]
     identity = context.tokens.authenticate(request, "read")
     socket = web.WebSocketResponse(max_msg_size=2 * FRAME_BYTES_MAX, compress=False, heartbeat=HEARTBEAT_S)
-    with context.metrics.connection(context.settings.limits.connections_max):
+    voter = identity.role == "voter"  # without whom this one could not forward, or be forwarded to
+    with context.metrics.connection(sys.maxsize if voter else context.settings.limits.connections_max):
         await socket.prepare(request)
         sender = Sender(socket)
         session = Session(context, identity, sender)

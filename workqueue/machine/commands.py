@@ -18,11 +18,11 @@ VERSION = 1
 Int = Annotated[int, msgspec.Meta(ge=-(1 << 48), le=1 << 48)]
 
 
-class Value(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A part of a command."""
+class Value(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A part of a command; without cycles, so that a million of them cost the garbage collector nothing."""
 
 
-class Requirements(Value, frozen=True):
+class Requirements(Value, frozen=True, cache_hash=True):
     """What a job needs and reserves on a worker."""
 
     cpus: Int = 1
@@ -284,6 +284,17 @@ class QuarantineWorker(Command, frozen=True):
     reason: str = ""
 
 
+class ForgetWorkers(Command, frozen=True):
+    """Drop the records of workers that are gone and that nothing refers to.
+
+    Those that were silent for less than `settings.workers_kept_days` stay. Outcome: Changed with those forgotten. Or
+    `at_once`, all or none: Refused with why one must stay.
+    """
+
+    workers: tuple[str, ...]
+    at_once: bool = False
+
+
 # ---- locks and semaphores
 
 
@@ -485,7 +496,7 @@ class SilenceAlert(Command, frozen=True):
 AnyCommand = (
     Enqueue | Claim | Renew | Complete | Fail | Release | Cancel | Retry | Hold | Unhold
     | Tick | BeginTerm | EndBoot | Archive
-    | RegisterWorker | DeregisterWorker | DrainWorker | QuarantineWorker
+    | RegisterWorker | DeregisterWorker | DrainWorker | QuarantineWorker | ForgetWorkers
     | Acquire | RenewLock | Unlock | BreakLock
     | RegisterArtifact | DropHolder | CollectArtifacts | Revoke
     | RegisterModel | SetAlias | Rollback | RejectModel

@@ -74,7 +74,14 @@ def add_model(ledger: Ledger, config: str, result: TrainResult, parents: tuple[s
     if sha in ledger.state.models:
         return
     ledger.state.models[sha] = Model(
-        sha, config, result.manifest, result.size_bytes, parents, job.spec.id, job.worker, ledger.now_ms
+        sha,
+        config,
+        ledger.sharing.raw(result.manifest),
+        result.size_bytes,
+        parents,
+        job.spec.id,
+        job.worker,
+        ledger.now_ms,
     )
     alias = f"candidate/{config}"
     step = AliasStep(sha, ledger.now_ms, ledger.actor, Evidence("trained"), f"job {job.spec.id}")

@@ -7,7 +7,7 @@ from collections import Counter
 from workqueue.machine.ledger import Ledger
 from workqueue.machine.payloads import artifacts_of, named_in, read_payload
 from workqueue.machine.ratings import recompute
-from workqueue.machine.scheduling import ready_key
+from workqueue.machine.scheduling import ready_key, workers_named
 from workqueue.machine.transitions import ENDED
 from workqueue.machine.transitions import State as JobState
 from workqueue.schema import Schema
@@ -36,6 +36,10 @@ def _jobs(ledger: Ledger) -> None:
     counts = Counter((job.state.value, job.spec.kind, job.spec.config) for job in ledger.jobs.values())
     assert dict(counts) == dict(ledger.counts), "the counts are wrong"
     assert ledger.live == sum(job.state not in ENDED for job in ledger.jobs.values()), "the live count is wrong"
+    named = Counter(
+        name for job in ledger.jobs.values() if job.state not in ENDED for name in workers_named(job.spec.requires)
+    )
+    assert named == ledger.named, "the workers that jobs name are miscounted"
     uniques = [job.spec.unique for job in ledger.jobs.values() if job.spec.unique and job.state not in ENDED]
     assert len(uniques) == len(set(uniques)), "a unique key is held twice"
     needed: Counter[str] = Counter()

@@ -144,7 +144,7 @@ def renew(ledger: Ledger, command: Renew) -> Outcome:
             states.append(LeaseState(lease.job, lease.attempt, "lost"))
             continue
         if not is_nil(lease.progress):
-            job.progress = lease.progress
+            job.progress = ledger.sharing.raw(lease.progress)
         ledger.tell_cursor(job, lease.cursor)
         job.lease_until_ms = ledger.now_ms + job.spec.lease_ms
         state = "cancel" if job.cancelling else "ok"
@@ -176,7 +176,7 @@ def _complete(ledger: Ledger, worker_id: str, item: Completion) -> Settled | Ref
     if worker is not None:
         worker.completed += 1
         worker.node_faults = 0
-    job.result, job.artifacts = item.result, item.artifacts
+    job.result, job.artifacts = ledger.sharing.raw(item.result), item.artifacts
     ledger.move(job, Trigger.COMPLETE)
     apply_result(ledger, job, payload if isinstance(payload, Schema) else None, result)
     ended(ledger, job)
@@ -208,10 +208,10 @@ def _node_fault(ledger: Ledger, worker: Worker, cause: str) -> None:
 
 def end_attempt(ledger: Ledger, job: Job, cause: str, fault: Fault, message: str = "", log_tail: str = "") -> None:
     """End a running attempt without success: cancelled, retried later, or given up."""
-    job.causes = [
+    job.causes = (
         *job.causes[1 - CAUSES_MAX :],
         Cause(job.attempt, ledger.now_ms, job.worker, cause, fault.value, message[:2000], log_tail[-4000:]),
-    ]
+    )
     if fault is Fault.PAYLOAD:
         job.payload_faults += 1
     else:

@@ -13,9 +13,11 @@ from collections.abc import Iterable
 import msgspec
 
 from config.loop import LoopSettings
+from workqueue.machine.commands import JobSpec
 from workqueue.machine.outcomes import Code, Refused
 from workqueue.machine.payloads import artifacts_of, named_in, read_payload
-from workqueue.machine.scheduling import Ready
+from workqueue.machine.scheduling import Ready, workers_named
+from workqueue.machine.sharing import Sharing
 from workqueue.machine.state import NIL, AuditEntry, Event, Job, Match, State, Worker
 from workqueue.machine.transitions import ENDED, TABLE, Trigger
 from workqueue.machine.transitions import State as JobState
@@ -36,6 +38,7 @@ class Ledger:
         self.settings = LoopSettings()
         self.actor = ""
         self.claimable_version = 0
+        self.sharing = Sharing()
         self._clear()
 
     def _clear(self) -> None:
@@ -46,6 +49,7 @@ class Ledger:
         self.unique: dict[str, str] = {}
         self.running: dict[str, set[str]] = defaultdict(set)  # worker -> jobs
         self.counts: dict[tuple[str, str, str], int] = defaultdict(int)  # (state, kind, config)
+        self.named: dict[str, int] = defaultdict(int)  # worker -> live jobs that are for it, or not for it, by name
         self.needed: dict[str, int] = defaultdict(int)  # artifact -> how often live jobs' payloads and cursors name it
         self.artifact_counts: dict[tuple[str, str], int] = defaultdict(int)  # (kind, config)
         self.live = 0  # jobs that have not ended
@@ -101,9 +105,14 @@ class Ledger:
 
     def insert(self, job: Job) -> None:
         """Take a new job in."""
+        self._share(job)
         self.jobs[job.spec.id] = job
         self._depend(job)
         self._enter(job)
+
+    def _share(self, job: Job) -> None:
+        self.sharing.spec(job.spec)
+        job.rules, job.actor = self.sharing.same(job.rules), self.sharing.same(job.actor)
 
     def _depend(self, job: Job) -> None:
         for name in job.spec.depends_on:
@@ -138,6 +147,7 @@ class Ledger:
                 pass
         if job.state not in ENDED:
             self.live -= 1
+            self._name(spec, -1)
 
     def _enter(self, job: Job) -> None:
         spec = job.spec
@@ -168,10 +178,17 @@ class Ledger:
                 del self.unique[spec.unique]
         else:
             self.live += 1
+            self._name(spec, 1)
             if spec.unique:
                 self.unique[spec.unique] = spec.id
             if spec.wait_ms_max and job.state in {JobState.AVAILABLE, JobState.SCHEDULED}:
                 self.wake_at(job.enqueued_ms + spec.wait_ms_max, job.order, spec.id)
+
+    def _name(self, spec: JobSpec, change: int) -> None:
+        for name in workers_named(spec.requires):
+            self.named[name] += change
+            if not self.named[name]:
+                del self.named[name]
 
     def need(self, job: Job, payload: Schema | Refused | None, change: int = 1) -> None:
         """Say that a live job needs what its payload and its cursor name, or (change -1) that it needs it no more."""
@@ -184,7 +201,7 @@ class Ledger:
             return
         self._count_needs(named_in(cursor), 1)
         self._count_needs(named_in(job.cursor), -1)
-        job.cursor = cursor
+        job.cursor = self.sharing.raw(cursor)
 
     def _count_needs(self, names: Iterable[str], change: int) -> None:
         for sha in names:
@@ -221,6 +238,7 @@ class Ledger:
         self._clear()
         self.match_ids = {match.id: k for k, match in enumerate(self.matches)}
         for job in sorted(self.jobs.values(), key=lambda job: job.order):
+            self._share(job)
             self._depend(job)
             self._enter(job)
             if job.state not in ENDED:

@@ -49,6 +49,7 @@ HANDLERS: dict[type[c.Command], Callable[[Ledger, Any], Outcome]] = {
     c.DeregisterWorker: workers.deregister_worker,
     c.DrainWorker: workers.drain_worker,
     c.QuarantineWorker: workers.quarantine_worker,
+    c.ForgetWorkers: workers.forget_workers,
     c.Acquire: workers.acquire,
     c.RenewLock: workers.renew_lock,
     c.Unlock: workers.unlock,
@@ -154,6 +155,11 @@ class Machine:
     def next_due_ms(self) -> int:
         """When Tick has something to do, 0 = never."""
         return self.ledger.due[0][0] if self.ledger.due else 0
+
+    @property
+    def live(self) -> int:
+        """Jobs that have not ended."""
+        return self.ledger.live
 
     @property
     def last_seq(self) -> int:

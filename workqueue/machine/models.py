@@ -26,8 +26,8 @@ def register_model(ledger: Ledger, command: RegisterModel) -> Outcome:
         return Refused(Code.ARTIFACT_MISSING, f"the weights {command.sha256} are not stored; upload them first")
     if command.sha256 not in ledger.state.models:
         ledger.state.models[command.sha256] = Model(
-            command.sha256, command.config, command.manifest, artifact.size_bytes, command.parents, command.job,
-            created_ms=ledger.now_ms,
+            command.sha256, command.config, ledger.sharing.raw(command.manifest), artifact.size_bytes,
+            command.parents, command.job, created_ms=ledger.now_ms,
         )  # fmt: skip
         add_reference(artifact, f"model:{command.sha256}")
         ledger.record("register model", command.sha256)

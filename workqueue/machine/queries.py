@@ -10,11 +10,10 @@ import msgspec
 
 from config.loop import LoopSettings
 from workqueue.machine import views as v
-from workqueue.machine.commands import Free
+from workqueue.machine.explaining import explain
 from workqueue.machine.ledger import Ledger
 from workqueue.machine.models import CHAMPION, current
 from workqueue.machine.outcomes import Code, Refused
-from workqueue.machine.scheduling import BucketKey, misfit, share_of
 from workqueue.machine.state import Artifact, Job, Model, Worker
 from workqueue.machine.transitions import ENDED
 from workqueue.machine.transitions import State as JobState
@@ -111,122 +110,9 @@ def job(ledger: Ledger, job: str) -> v.JobView | Refused:
         spec.id, spec.kind, spec.config, found.state.value, spec.priority, found.attempt, found.worker, found.boot,
         found.device, found.enqueued_ms, found.available_ms, found.started_ms, found.ended_ms, found.lease_until_ms,
         found.reason, found.cancelling, plain(found.progress), plain(found.cursor), plain(spec.payload),
-        plain(found.result), tuple(ref.sha256 for ref in found.artifacts), tuple(found.causes), spec.depends_on,
+        plain(found.result), tuple(ref.sha256 for ref in found.artifacts), found.causes, spec.depends_on,
         spec.unique, spec.group, found.actor, found.payload_faults, found.other_faults,
     )  # fmt: skip
-
-
-def _key(job: Job) -> BucketKey:
-    spec = job.spec
-    return BucketKey(share_of(job), spec.config, spec.kind, spec.requires, job.rules, spec.group, spec.group_limit)
-
-
-def free_of(ledger: Ledger, worker: Worker) -> Free:
-    """Return what a worker has left, by what it measured and what it runs."""
-    capability = worker.capability
-    held = [ledger.jobs[name] for name in sorted(ledger.running.get(worker.id, ()))]
-    vram = [mb for _, mb in capability.devices]
-    taken = set()
-    for each in held:
-        if 0 <= each.device < len(vram):
-            vram[each.device] -= each.spec.requires.vram_mb
-            if each.spec.requires.device:
-                taken.add(each.device)
-    return Free(
-        capability.cpus - sum(each.spec.requires.cpus for each in held),
-        capability.ram_mb - sum(each.spec.requires.ram_mb for each in held),
-        capability.disk_mb - sum(each.spec.requires.disk_mb for each in held),
-        tuple(vram),
-        tuple(device for device in range(len(vram)) if device not in taken),
-    )
-
-
-def obstacle(ledger: Ledger, job: Job, worker: Worker) -> str:
-    """Return why a worker does not run an available job, empty when it may."""
-    if not worker.live:
-        return "the worker is not alive"
-    if worker.quarantined:
-        return f"the worker is quarantined: {worker.reason}"
-    if worker.drain:
-        return "the worker is draining"
-    kept = ledger.state.reservations.get(worker.id, "")
-    if kept in ledger.ready.keys and ledger.ready.keys[kept] != _key(job):
-        return f"the worker is kept free for job {kept}, which has waited long"
-    return misfit(_key(job), worker.id, worker.capability, free_of(ledger, worker), ())
-
-
-def explain(ledger: Ledger, job: str = "", worker: str = "") -> v.Explanation | Refused:
-    """Say why a job does not run, or why a worker is idle."""
-    if bool(job) == bool(worker):
-        return Refused(Code.INVALID, "name a job or a worker, not both")
-    return _explain_job(ledger, job) if job else _explain_worker(ledger, worker)
-
-
-def _explain_job(ledger: Ledger, name: str) -> v.Explanation | Refused:
-    found = ledger.job(name)
-    if isinstance(found, Refused):
-        return found
-    if found.state is not JobState.AVAILABLE:
-        return v.Explanation(name, _standing(ledger, found), {})
-    key = _key(found)
-    for scope in ("*", key.kind, key.config):
-        if scope in ledger.state.halts:
-            return v.Explanation(name, f"claims of {scope} are halted: {ledger.state.halts[scope].reason}", {})
-    if ledger.ready.full(key):
-        return v.Explanation(name, f"group {key.group} runs as many jobs as it may ({key.group_limit})", {})
-    workers = ledger.state.workers
-    reasons = {name: obstacle(ledger, found, workers[name]) for name in sorted(workers)}
-    if not reasons:
-        return v.Explanation(name, "no worker has registered", {})
-    fits = [worker for worker, reason in reasons.items() if not reason]
-    verdict = "waits for its turn" if fits else "no worker can run it now"
-    return v.Explanation(name, verdict, {name: reason or "fits" for name, reason in reasons.items()})
-
-
-def _standing(ledger: Ledger, job: Job) -> str:
-    match job.state:
-        case JobState.SCHEDULED:
-            waiting = [
-                name
-                for name in job.spec.depends_on
-                if name in ledger.jobs and ledger.jobs[name].state is not JobState.COMPLETED
-            ]
-            if waiting:
-                return f"waits for job {waiting[0]}"
-            if job.due_ms > ledger.now_ms:
-                return f"scheduled in {job.due_ms - ledger.now_ms} ms"
-            lacking = [
-                need
-                for need in job.spec.conditions
-                if ledger.artifact_counts.get((need.artifact_kind, need.config), 0) < need.count
-            ]
-            return f"waits for {lacking[0].count} {lacking[0].artifact_kind}" if lacking else "about to be available"
-        case JobState.RUNNING:
-            return f"runs on {job.worker}, attempt {job.attempt}"
-        case JobState.RETRYABLE:
-            return f"tries again in {max(0, job.due_ms - ledger.now_ms)} ms"
-        case _:
-            return f"{job.state.value}: {job.reason}" if job.reason else job.state.value
-
-
-def _explain_worker(ledger: Ledger, name: str) -> v.Explanation | Refused:
-    found = ledger.state.workers.get(name)
-    if found is None:
-        return Refused(Code.NOT_FOUND, f"there is no worker {name}")
-    reasons = {}
-    for key in sorted(ledger.ready, key=lambda key: (key.share, key.config, key.kind, key.group)):
-        example = ledger.jobs[ledger.ready.head(key, ledger.jobs)[2]]
-        label = f"{key.kind} {key.config}".strip()
-        halts = [scope for scope in ("*", key.kind, key.config) if scope in ledger.state.halts]
-        if halts:
-            reasons[label] = f"claims of {halts[0]} are halted"
-        elif ledger.ready.full(key):
-            reasons[label] = f"group {key.group} is full"
-        else:
-            reasons[label] = obstacle(ledger, example, found) or "fits"
-    running = len(ledger.running.get(name, ()))
-    verdict = f"runs {running} jobs" if running else "idle" if reasons else "idle: no job is available"
-    return v.Explanation(name, verdict, reasons)
 
 
 # ---- workers, locks

@@ -8,8 +8,8 @@ the worker runs ends or expires, so the wait has a bound. A job that waits for a
 from __future__ import annotations
 
 from workqueue.machine.commands import Free
+from workqueue.machine.explaining import free_of, whole
 from workqueue.machine.ledger import Ledger
-from workqueue.machine.queries import free_of
 from workqueue.machine.scheduling import AGE_MS, BucketKey, device_for, misfit
 from workqueue.machine.state import Worker
 
@@ -33,7 +33,12 @@ def look(ledger: Ledger) -> None:
     able = {name: w for name, w in sorted(state.workers.items()) if w.live and not w.drain and not w.quarantined}
     for name in sorted(state.reservations):
         key = only(ledger, name)
-        if key is None or name not in able or _stopped(ledger, key) or not _room(key, able[name], _whole(able[name])):
+        if (
+            key is None
+            or name not in able
+            or _stopped(ledger, key)
+            or not _room(key, able[name], whole(able[name].capability))
+        ):
             del state.reservations[name]
             ledger.claimable_version += 1
     kept = {only(ledger, name) for name in state.reservations}
@@ -61,13 +66,8 @@ def _room(key: BucketKey, worker: Worker, free: Free) -> bool:
     return not misfit(key, worker.id, worker.capability, free, ())
 
 
-def _whole(worker: Worker) -> Free:
-    has = worker.capability
-    return Free(has.cpus, has.ram_mb, has.disk_mb, tuple(mb for _, mb in has.devices), tuple(range(len(has.devices))))
-
-
 def _soon(key: BucketKey, worker: Worker, free: Free) -> bool:
     """Whether a worker has room when it is empty, and lacks no device now."""
     need = key.requires
     device = not (need.device or need.vram_mb) or device_for(need, free) >= 0
-    return device and _room(key, worker, _whole(worker))
+    return device and _room(key, worker, whole(worker.capability))

@@ -35,7 +35,7 @@ WORKER_LABEL = "worker:"  # before a name: a label of that worker alone
 ABILITIES_MAX = 1000  # different sorts of workers remembered
 
 
-class BucketKey(msgspec.Struct, frozen=True, order=True):
+class BucketKey(msgspec.Struct, frozen=True, order=True, cache_hash=True, gc=False):
     """What jobs of a bucket have in common."""
 
     share: str
@@ -89,6 +89,8 @@ class Ready:
         self._offers: dict[Ability, list[Offer]] = {}  # as long as no bucket comes or goes
         self.buckets: dict[BucketKey, list[tuple[int, int, str]]] = {}
         self.counts: dict[BucketKey, int] = defaultdict(int)
+        self._same: dict[BucketKey, BucketKey] = {}  # one object a bucket
+        self._last = 0  # the key of the job that came last, which most of a batch share
         self.keys: dict[str, BucketKey] = {}  # of each available job
         self.group_running: dict[str, int] = defaultdict(int)
 
@@ -99,8 +101,12 @@ class Ready:
         heap = self.buckets.get(key)
         if heap is None:
             heap = self.buckets[key] = []
+            self._same[key] = key
             self._offers.clear()
-        heapq.heappush(heap, (ready_key(job), job.order, spec.id))
+        key = self._same[key]
+        place = ready_key(job)
+        self._last = place = self._last if place == self._last else place
+        heapq.heappush(heap, (place, job.order, spec.id))
         self.counts[key] += 1
         self.keys[spec.id] = key
 
@@ -109,7 +115,7 @@ class Ready:
         key = self.keys.pop(job.spec.id)
         self.counts[key] -= 1
         if not self.counts[key]:
-            del self.counts[key], self.buckets[key]
+            del self.counts[key], self.buckets[key], self._same[key]
             self._offers.clear()
 
     def offers(self, able: Ability) -> list[Offer]:
@@ -167,6 +173,14 @@ def unwanted(need: Requirements, worker: str) -> str:
         return "another worker must run it"
     other = [label for label in need.labels if label.startswith(WORKER_LABEL) and label != WORKER_LABEL + worker]
     return f"needs the label {other[0]}" if other else ""
+
+
+def workers_named(need: Requirements) -> list[str]:
+    """Return the workers whose names decide who may run a job."""
+    if not need.labels and not need.avoid:
+        return []
+    wanted = [label.removeprefix(WORKER_LABEL) for label in need.labels if label.startswith(WORKER_LABEL)]
+    return [*need.avoid, *wanted]
 
 
 def lack(need: Requirements, free: Free, cpus: int) -> str:

@@ -17,8 +17,8 @@ NIL = msgspec.Raw(b"\xc0")
 VERSION = 1
 
 
-class Record(msgspec.Struct, omit_defaults=True):
-    """A part of the state; changed by apply alone."""
+class Record(msgspec.Struct, omit_defaults=True, gc=False):
+    """A part of the state; changed by apply alone. Without cycles, as the parts of commands."""
 
 
 class Cause(Record):
@@ -51,7 +51,7 @@ class Job(Record):
     ended_ms: int = 0
     payload_faults: int = 0
     other_faults: int = 0
-    causes: list[Cause] = []
+    causes: tuple[Cause, ...] = ()  # the newest
     cancelling: str = ""  # reason; the holder of the lease learns it at the next renewal
     reason: str = ""
     progress: msgspec.Raw = NIL

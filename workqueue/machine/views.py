@@ -161,12 +161,24 @@ class SettingsView(View, frozen=True):
     effective: dict[str, object]
 
 
+class WaitingView(View, frozen=True):
+    """Available jobs that are alike, and why a worker does not take them."""
+
+    kind: str
+    config: str
+    needs: str
+    jobs: int
+    reason: str
+
+
 class Explanation(View, frozen=True):
-    """Why a job does not run, or a worker does not work: a reason for each counterpart."""
+    """Why a job does not run, or a worker does not work: the reasons for each counterpart, and how often each holds."""
 
     subject: str
     verdict: str
     reasons: dict[str, str]
+    counts: dict[str, int] = {}  # reason -> workers, or sorts of jobs, that it keeps away; "fits" for the others
+    waiting: tuple[WaitingView, ...] = ()  # of a worker: the jobs that wait, by what they need
 
 
 class Shard(View, frozen=True):

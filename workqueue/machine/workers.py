@@ -7,6 +7,7 @@ from workqueue.machine.commands import (
     BreakLock,
     DeregisterWorker,
     DrainWorker,
+    ForgetWorkers,
     QuarantineWorker,
     RegisterWorker,
     RenewLock,
@@ -19,6 +20,8 @@ from workqueue.machine.state import Lock, Place, Worker
 
 SILENT_MS = 15_000  # a boot that was not heard of for so long gives way to a new one of its name
 EXISTS_RETRY_MS = 2_000
+DAY_MS = 86_400_000
+LIVE_MODELS = frozenset({"candidate", "champion"})
 
 
 def register_worker(ledger: Ledger, command: RegisterWorker) -> Outcome:
@@ -76,6 +79,42 @@ def quarantine_worker(ledger: Ledger, command: QuarantineWorker) -> Outcome:
     ledger.claimable_version += 1
     ledger.record("quarantine" if command.on else "reinstate", worker.id, command.reason)
     return Changed((worker.id,))
+
+
+def forget_workers(ledger: Ledger, command: ForgetWorkers) -> Outcome:
+    """Handle ForgetWorkers."""
+    names = dict.fromkeys(command.workers)
+    kept = {name: reason for name in names if (reason := stays(ledger, name, at_once=command.at_once))}
+    if kept and command.at_once:
+        name, reason = next(iter(kept.items()))
+        code = Code.TRANSITION if name in ledger.state.workers else Code.NOT_FOUND
+        return Refused(code, f"worker {name} cannot be forgotten: {reason}")
+    gone = [name for name in names if name not in kept]
+    for name in gone:
+        del ledger.state.workers[name]
+        ledger.record("forget worker", name)
+    return Changed(tuple(gone))
+
+
+def stays(ledger: Ledger, name: str, *, at_once: bool) -> str:
+    """Return why a worker's record must stay, empty when it may go."""
+    state = ledger.state
+    worker = state.workers.get(name)
+    if worker is None:
+        return "there is no such worker"
+    silent_ms = state.now_ms - worker.seen_ms
+    if worker.live and (worker.beats or silent_ms < SILENT_MS):
+        return "it is alive"
+    if worker.quarantined:
+        return "it is in quarantine, which must hold when it comes back"
+    if ledger.running.get(name):
+        return "it holds leases"
+    if ledger.named.get(name):
+        return "a live job names it"
+    if any(model.worker == name and model.status in LIVE_MODELS for model in state.models.values()):
+        return "it made a model that is a champion or a candidate"
+    days = ledger.settings.workers_kept_days
+    return f"it was seen less than {days} days ago" if not at_once and silent_ms < days * DAY_MS else ""
 
 
 def acquire(ledger: Ledger, command: Acquire) -> Outcome:

@@ -34,6 +34,7 @@ from workqueue.machine.commands import (
     Claim,
     Complete,
     Completion,
+    DeregisterWorker,
     Free,
     RegisterWorker,
 )
@@ -218,6 +219,25 @@ def test_workers(live: Live) -> None:
     assert "quarantined" in live.run("workers", "ls")
     live.json("workers", "quarantine", "w1", "--off")
     assert live.json("workers", "show", "w1")["quarantined"] is False
+
+
+def test_a_worker_that_is_gone_is_forgotten(live: Live) -> None:
+    """At once when an operator says so; one that is alive stays."""
+    join, leave = RegisterWorker("gone", "b1", Capability(1, 1, 1)), DeregisterWorker("gone", "b1")
+    live.call(lambda client: client.submit(join))
+    assert "is alive" in live.run("workers", "forget", "gone", code=REFUSED)
+    live.call(lambda client: client.submit(leave))
+    assert live.json("workers", "forget", "gone")["ids"] == ["gone"]
+    assert "gone" not in {worker["id"] for worker in live.json("workers", "ls")}
+
+
+def test_why_a_worker_is_idle(live: Live) -> None:
+    """For each sort of job that waits, what it needs and why not; wrong words get near ones."""
+    live.run("queue", "add", "thumbnail", "--id", "why1")
+    waiting = live.json("queue", "explain", "--worker", "w1")["waiting"]
+    assert any(each["kind"] == "thumbnail" and "does not run" in each["reason"] for each in waiting)
+    assert "does not run jobs of kind thumbnail" in live.run("queue", "explain", "--worker", "w1")
+    live.run("queue", "cancel", "why1")
 
 
 def test_models_live_from_import_to_rollback(live: Live, tmp_path: Path) -> None:
@@ -409,6 +429,11 @@ WRONG = [
     (("queue", "explain", "b2x"), USAGE, "did you mean b2"),
     (("queue", "cancel", "b1", "nothing-here"), USAGE, "there is no job 'nothing-here'"),
     (("queue", "ls", "--state", "runing"), USAGE, "did you mean running?"),
+    (("queue", "ls", "--kind", "tournamnt"), USAGE, "did you mean tournament"),
+    (("queue", "drain", "--kind", "tournamnt"), USAGE, "did you mean tournament"),
+    (("queue", "explain"), USAGE, "name a job, or a worker by --worker"),
+    (("queue", "explain", "--worker", "w2"), USAGE, "did you mean w1?"),
+    (("workers", "forget", "w2"), USAGE, "did you mean w1?"),
     (("queue", "add", "tournamnt"), USAGE, "did you mean tournament"),
     (("queue", "add", "thumbnail", "--payload", "[1]"), USAGE, "--payload: is not a JSON map"),
     (("queue", "add", "thumbnail", "--payload", "@/nowhere.json"), USAGE, "cannot be read: No such file"),

@@ -73,7 +73,7 @@ def test_old_snapshots_load(name: str) -> None:
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_a_log_holds_every_command_of_its_time(release: str) -> None:
-    """At least 300 entries; the commands of today are all in the newest."""
+    """At least 300 entries; the commands of today are in the newest, but for those that are younger."""
     entries = log(release)
     assert len(entries) == about(release)["entries"] >= 300
     kinds: Counter[str] = Counter()
@@ -84,9 +84,10 @@ def test_a_log_holds_every_command_of_its_time(release: str) -> None:
             kinds["unreadable"] += 1
     assert kinds["unreadable"] >= 3
     if release == RELEASES[-1]:
-        assert {kind.__name__ for kind in c.AnyCommand.__args__} <= set(kinds)
+        assert {kind.__name__ for kind in c.AnyCommand.__args__} - set(kinds) == NEW
 
 
+NEW = {"ForgetWorkers"}  # since the newest release; empty again when the files of the next one are made
 Entry = tuple[int, int, list[c.Request]]
 
 

@@ -88,7 +88,7 @@ def test_one_worker_is_kept_free_and_the_others_go_on() -> None:
     assert set(loads.values()) == {CPUS}
     waiting = [row.id for row in busy.driver.view("queue", state="available").jobs if row.id != "large"]
     reasons = busy.driver.view("explain", job=waiting[0]).reasons
-    assert "kept free for job large" in reasons[reserved.subject]
+    assert "kept free for another job, which has waited long: large" in reasons[reserved.subject]
     busy.go_on(3 * SMALL_MS)
     assert busy.driver.state("large") is State.COMPLETED
     busy.go_on(SMALL_MS)

@@ -139,12 +139,16 @@ def test_a_released_job_keeps_its_place(driver: Driver) -> None:
 @pytest.mark.parametrize(
     ("needs", "has", "words"),
     [
-        ({"cpus": 9}, {}, "needs 9 CPUs"),
+        ({"cpus": 9}, {}, "has fewer than 9 CPUs: 8"),
         ({"ram_mb": 8001}, {}, "MB of memory"),
         ({"disk_mb": 8001}, {}, "MB of disk"),
-        ({"vram_mb": 1}, {}, "needs a device"),
-        ({"device": True}, {}, "needs a device"),
-        ({"vram_mb": 9000}, {"devices": (("gpu", 8000), ("gpu", 8000))}, "needs a device with 9000"),
+        ({"vram_mb": 1}, {}, "has no device with 1 MB"),
+        ({"device": True}, {}, "has no device"),
+        (
+            {"vram_mb": 9000},
+            {"devices": (("gpu", 8000), ("gpu", 8000))},
+            "has no device with 9000 MB of memory: 8000 MB",
+        ),
         ({"labels": ("eu", "ecc")}, {"labels": ("eu",)}, "needs the label ecc"),
         ({"build": "b2"}, {"build": "b1"}, "needs build b2, the worker has b1"),
         ({"build": "b2"}, {}, "the worker has none"),

@@ -220,7 +220,9 @@ async def test_refusals_say_what_to_do(tmp_path: Path) -> None:
             f"{base}/{sha256}", data=io.BytesIO(b"x" * (6 << 20)), headers=http.headers
         ) as answer:
             assert answer.status == 413
-            assert "5 MB" in (await answer.json())["detail"]
+            problem = await answer.json()
+            assert "5 MB" in problem["detail"]
+            assert (problem["status"], problem["code"]) == (413, "request_entity_too_large")
         async with http.session.get(f"{base}/xyz", headers=http.headers) as answer:
             assert answer.status == 400
         async with http.session.delete(f"{base}/{sha256}", headers=http.headers) as answer:

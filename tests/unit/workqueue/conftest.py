@@ -21,6 +21,7 @@ from workqueue.duties.bootstrap import first_tokens as first_token_commands
 from workqueue.http.app import make_app
 from workqueue.http.auth import Tokens
 from workqueue.http.context import FrontContext, Leader
+from workqueue.http.door import DoorSite
 from workqueue.init import FIRST_TOKENS, Created, create
 from workqueue.machine.commands import Request
 from workqueue.machine.machine import Machine
@@ -107,10 +108,11 @@ async def _front(voter: Voter, core_path: str, closing: contextlib.AsyncExitStac
         )
         voter.context.store = open_store(cluster.store, folder / "artifacts", folder)
         voter.context.holders = Holders({}, peers.session)
+        voter.context.extra_status["sockets"] = voter.context.door.usage
         runner = web.AppRunner(make_app(voter.context), access_log=None, shutdown_timeout=0.2)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context(cert, key, ca))
-        await site.start()
+        tls = server_context(cert, key, ca)
+        await DoorSite(runner, voter.context.door, "127.0.0.1", 0, tls).start()
         voter.url = f"https://127.0.0.1:{runner.addresses[0][1]}"
         try:
             yield

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from tests.unit.workqueue.conftest import Voter
+from workqueue.http.app import make_app
 from workqueue.http.endpoints import COMMANDS, ENDPOINTS, VIEWS
 from workqueue.http.openapi import document
 from workqueue.http.problem import STATUS_OF_CODE
@@ -111,6 +112,9 @@ async def test_results_of_open_kinds_are_checked(voter: Voter, api: Api) -> None
         ("DELETE", "/v1/jobs", None, "admin", 405, "method"),
         ("GET", "/v1/events?since=x", None, "worker", 422, "since"),
         ("GET", "/v1/tokens", None, "worker", 403, "admin"),
+        ("POST", "/v1/tokens", {"role": "read", "expires_ms": 2**72}, "admin", 422, "expires_ms"),
+        ("POST", "/v1/tokens", {"role": "read", "expires_ms": -1}, "admin", 422, "expires_ms"),
+        ("POST", "/v1/heartbeats", {"worker": "w", "boot": "b", "seq": 2**72}, "admin", 422, "seq"),
         ("DELETE", "/v1/tokens/none", None, "admin", 404, "no token"),
         ("POST", "/v1/cluster/transfer", {"voter": "voter-9"}, "admin", 404, "voter-1"),
     ],
@@ -236,6 +240,20 @@ def test_the_document_describes_every_endpoint() -> None:
     text = json.dumps(described)
     for part in text.split('"#/components/schemas/')[1:]:
         assert part.split('"')[0] in described["components"]["schemas"]
+
+
+async def test_every_route_is_documented_and_every_documented_path_is_served(voter: Voter) -> None:
+    """By method and path; HEAD comes with GET."""
+    served = {
+        (route.method.lower(), route.resource.canonical)
+        for route in make_app(voter.context).router.routes()
+        if route.resource is not None
+    }
+    described = {(method, path) for path, operations in document()["paths"].items() for method in operations}
+    heads = {("head", path) for method, path in described if method == "get"}
+    assert served - heads - described == set()
+    assert described - served == set()
+    assert ("get", "/v1/gossip") in described
 
 
 async def _until(condition: Any) -> None:

@@ -28,7 +28,7 @@ from workqueue.machine.outcomes import Completed, Enqueued, Granted, Settled
 from workqueue.tls import client_context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from workqueue.client import Client
@@ -45,6 +45,12 @@ def limit(voter: Voter, **limits: int) -> None:
 
 def raw(value: object) -> msgspec.Raw:
     return msgspec.Raw(msgspec.msgpack.encode(value))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 # ---- results of open kinds, on the stream
@@ -158,6 +164,29 @@ async def test_a_stream_that_floods_is_slowed(voter: Voter) -> None:
         await asyncio.gather(*(client.submit(Enqueue((JobSpec(f"j{n}", "open"),))) for n in range(50)))
         assert asyncio.get_running_loop().time() - started > 1.0
     assert len(voter.machine.available) == 50
+
+
+async def test_the_queue_is_bounded_as_the_settings_say(voter: Voter) -> None:
+    """On the stream and over HTTP, with a time to come again; a place is free when a job has ended."""
+    limit(voter, queue_max=2)
+    async with voter.client() as client:
+        await client.submit(Enqueue((JobSpec("a", "open"), JobSpec("b", "open"))))
+        await until(lambda: voter.context.core.state.live == 2)
+        with pytest.raises(Rejected, match=r"limits.queue_max allows 2; try again later") as refused:
+            await client.submit(Enqueue((JobSpec("c", "open"),)))
+        assert (refused.value.code, refused.value.retry_ms) == ("queue_full", 5_000)
+        body = json.dumps({"id": "c", "kind": "open"}).encode()
+        tls, headers = client_context(voter.created.ca), {"Authorization": f"Bearer {voter.token('admin')}"}
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.post(voter.url + "/v1/jobs", data=body, ssl=tls) as got,
+        ):
+            assert (got.status, (await got.json(content_type=None))["code"]) == (429, "queue_full")
+            assert got.headers["Retry-After"] == "5"
+        await client.claim(Claim("w", "b", FREE), 0)
+        await client.submit(done(a={}))
+        await until(lambda: voter.context.core.state.live == 1)
+        assert await client.submit(Enqueue((JobSpec("c", "open"),))) == [Enqueued(("c",))]
 
 
 async def test_streams_are_limited(voter: Voter) -> None:

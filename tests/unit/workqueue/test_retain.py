@@ -8,7 +8,7 @@ import msgspec
 
 from tests.unit.workqueue.conftest import running_voter
 from workqueue.duties.context import DutyContext
-from workqueue.duties.retain import ORPHAN_MS, Retain
+from workqueue.duties.retain import DAY_MS, ORPHAN_MS, WORKERS_MS, Retain
 from workqueue.machine.commands import (
     ArtifactRef,
     Capability,
@@ -17,6 +17,7 @@ from workqueue.machine.commands import (
     Free,
     JobSpec,
     LeaseRenewal,
+    QuarantineWorker,
     RegisterArtifact,
     RegisterKind,
     RegisterWorker,
@@ -66,3 +67,21 @@ async def test_what_a_cursor_names_is_not_collected(tmp_path: Path) -> None:
         await client.submit(Renew("w", "b", (LeaseRenewal("j", 1, raw({}), raw({"checkpoint": CHECKPOINT})),)))
         await Retain().run(later)
         assert await held(client) == {CHECKPOINT}
+
+
+async def test_workers_that_are_gone_for_good_are_forgotten(tmp_path: Path) -> None:
+    """Days later, and never in the first hour of a voter, in which others may not know the command yet."""
+    async with running_voter(tmp_path, real=True) as voter, voter.client() as client:
+        await run_a_job(client)
+        small = Capability(cpus=1, ram_mb=1, disk_mb=1, kinds=("open",))
+        await client.submit(RegisterWorker("gone", "b", small), RegisterWorker("bad", "b", small))
+        await client.submit(QuarantineWorker("bad"))
+        voter.machine.ledger.state.now_ms += 8 * DAY_MS
+        await client.submit(RegisterWorker("new", "b", small))
+        context = DutyContext(voter.context, "retain", lambda: voter.machine.ledger.state.now_ms)
+        duty = Retain()
+        await duty.run(context)
+        assert {row["id"] for row in await client.query("workers")} == {"w", "gone", "bad", "new"}
+        voter.machine.ledger.state.now_ms += WORKERS_MS
+        await duty.run(context)
+        assert {row["id"] for row in await client.query("workers")} == {"w", "bad", "new"}

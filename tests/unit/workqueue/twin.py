@@ -67,6 +67,10 @@ class TwinMachine:
         self.next_due_ms = 0
 
     @property
+    def live(self) -> int:
+        return len(self.available) + len(self.running)
+
+    @property
     def last_seq(self) -> int:
         return len(self.events)
 

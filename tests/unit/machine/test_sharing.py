@@ -1,0 +1,104 @@
+"""A million waiting jobs fit: what jobs have in common is kept once, and no log entry stays alive for a part of it."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import msgspec
+import pytest
+
+from tests.unit.machine.driver import Driver, raw
+from workqueue.machine.commands import Enqueue, JobSpec, LeaseRenewal, Renew, Requirements, RetryPolicy
+from workqueue.machine.machine import Machine
+from workqueue.machine.outcomes import Enqueued
+
+PAYLOAD = raw({"id": 1, "d": "x" * 180})
+NEED = Requirements(2, 100, labels=("gpu",))
+
+
+def filled(count: int) -> Driver:
+    driver = Driver(checked=False)
+    driver.kind()
+    for first in range(0, count, 500):
+        jobs = (JobSpec(f"job-{first + n}", "plain", PAYLOAD, "square8_2p", requires=NEED) for n in range(500))
+        assert isinstance(driver.do(Enqueue(tuple(jobs))), Enqueued)
+    return driver
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_waiting_job_costs_less_than_a_kilobyte(restored: bool) -> None:
+    """With 190 bytes of payload, requirements of its own, and all indexes; the bound of 2 GB a million leaves half."""
+    driver = filled(5_000)
+    snapshot = b"".join(driver.machine.snapshot())
+    del driver
+    gc.collect()
+    tracemalloc.start()
+    try:
+        if restored:
+            machine = Machine()
+            machine.restore(iter([snapshot]))
+        else:
+            machine = filled(5_000).machine
+        gc.collect()
+        used = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(machine.ledger.jobs) == 5_000
+    assert used / 5_000 < 1_050
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_jobs_share_what_is_equal(restored: bool) -> None:
+    """One object for the same kind, config, requirements and bucket, also after a snapshot was loaded."""
+    driver = filled(500).restored() if restored else filled(500)
+    ledger = driver.machine.ledger
+    one, other = ledger.jobs["job-1"], ledger.jobs["job-2"]
+    for name in ("kind", "config", "requires", "retry"):
+        assert getattr(one.spec, name) is getattr(other.spec, name)
+    assert one.spec.requires == NEED
+    assert ledger.ready.keys["job-1"] is ledger.ready.keys["job-2"]
+
+
+def test_a_report_keeps_no_more_than_itself() -> None:
+    """A progress of a few bytes does not hold the whole entry that brought it."""
+    driver = Driver()
+    driver.kind()
+    driver.worker()
+    driver.add("a", payload=raw("x" * 5_000))
+    lease = driver.lease()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        renewals = tuple(
+            LeaseRenewal(lease.job, lease.attempt, raw({"done": n, "note": "n" * 100}), raw("c" * 200_000))
+            for n in range(2)
+        )
+        driver.do(Renew("w1", "b1", renewals[:1]))
+        driver.do(Renew("w1", "b1", (msgspec.structs.replace(renewals[1], cursor=raw([1])),)))
+        del renewals
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - before < 100_000
+    finally:
+        tracemalloc.stop()
+    assert driver.job("a").progress == {"done": 1, "note": "n" * 100}
+    assert driver.job("a").cursor == [1]
+
+
+def test_sharing_does_not_show_in_a_snapshot() -> None:
+    """A default that was said and one that was left out stay apart, whichever came first; bytes go round unchanged."""
+    said = {"requires": Requirements(), "retry": RetryPolicy(), "payload": raw({}), "conditions": ()}
+    pictures = []
+    for first, second in (("a", "b"), ("b", "a")):
+        driver = Driver()
+        driver.kind()
+        for name in (first, second):
+            entry = {"id": name, "kind": "plain"} | (said if name == "a" else {})
+            driver.now_ms += 1
+            request = ["c", driver.now_ms, "", {"type": "Enqueue", "jobs": [entry]}]
+            driver.machine.apply(msgspec.msgpack.encode([1, driver.now_ms, [request]]))
+        specs = {name: msgspec.msgpack.encode(job.spec) for name, job in driver.machine.ledger.jobs.items()}
+        pictures.append(specs)
+        assert driver.restored().picture() == driver.picture()
+    assert pictures[0] == pictures[1]
