@@ -59,6 +59,7 @@ class GateSettings(Section, frozen=True):
     alpha_milli: Milli = 50
     beta_milli: Milli = 50
     games_max: Positive = 1200
+    wait_minutes_max: Positive = 120  # from a candidate's registration to its verdict; beyond is an alert
     rollbacks_day_max: Positive = 3
     regression_elo: Positive = 50
     canary_games: Positive = 40
@@ -76,5 +77,6 @@ class LoopSettings(Section, frozen=True):
     evaluation_share_milli: Milli = 100  # reserved for candidates
     ladder_games: Positive = 40
     verify_share_milli: Milli = 50  # of the results that other workers check again
+    verify_games: Annotated[int, Meta(ge=0, le=64)] = 2  # of a checked self-play result that are played again
     curriculum: tuple[tuple[str, Milli], ...] = ()  # (config, weight): how much a config is worth, 500 when not named
     tuning: tuple[tuple[str, str, int, int], ...] = ()  # written by feedback: (config, key, value, trainings then)

@@ -18,7 +18,14 @@ from workqueue.duties.priority import able, parts
 from workqueue.duties.rules import CHEATS
 from workqueue.machine.commands import EndBoot, Enqueue, QuarantineWorker, Requirements, Revoke
 from workqueue.machine.views import QueueView, WorkerView
-from workqueue.schema import MatchesResult, SelfplayResult, TournamentPayload, VerifyPayload, VerifyResult
+from workqueue.schema import (
+    MatchesResult,
+    SelfplayPayload,
+    SelfplayResult,
+    TournamentPayload,
+    VerifyPayload,
+    VerifyResult,
+)
 
 if TYPE_CHECKING:
     from workqueue.duties.context import DutyContext
@@ -93,7 +100,7 @@ class Canary:
             self._settled.clear()  # some are looked at once more
         for kind in RESULTS:
             for done in await self._done(context, kind, seen):
-                found = await self._replay(context, done, [worker.id for worker in workers])
+                found = await self._replay(context, seen, done, [worker.id for worker in workers])
                 guilty += [found] if found else []
         return guilty
 
@@ -107,14 +114,17 @@ class Canary:
         found = []
         for row in page.jobs:
             first = self._first.setdefault((row.worker, kind), row.id) == row.id
-            wanted = row.worker not in barred and (first or trust.chance_milli(row.id) < share)
-            if wanted and row.id not in self._settled:
-                result = _result(await context.find("job", job=row.id), RESULTS[kind])
+            # Who works cannot know what the lot will be: it needs the time at which the leader has the result.
+            wanted = first or trust.chance_milli(f"{row.id}/{row.ended_ms}") < share
+            if wanted and row.worker not in barred and row.id not in self._settled:
+                view = await context.find("job", job=row.id)
+                result = _result(view, RESULTS[kind])
                 if result is not None:
-                    found.append(trust.Done(row.id, kind, row.config, row.worker, row.ended_ms, result))
+                    asked = msgspec.convert(view["payload"], SelfplayPayload) if kind == "selfplay" else None
+                    found.append(trust.Done(row.id, kind, row.config, row.worker, row.ended_ms, result, asked))
         return found
 
-    async def _replay(self, context: DutyContext, done: trust.Done, live: list[str]) -> trust.Guilt | None:
+    async def _replay(self, context: DutyContext, seen: Look, done: trust.Done, live: list[str]) -> trust.Guilt | None:
         claim = trust.claim_of(done)
         opinions: list[trust.Opinion] = []
         asked = {done.worker}
@@ -123,7 +133,8 @@ class Canary:
             view = await context.find("job", job=name)
             if view is None:
                 if set(live) - asked and (number == 0 or trust.second_needed(opinions, done.worker, live)):
-                    await context.propose(Enqueue((_replay_job(name, done, claim, asked),)))
+                    games = seen.settings.verify_games
+                    await context.propose(Enqueue((_replay_job(name, done, claim, asked, games),)))
                 break
             result = _result(view, VerifyResult)
             if result is None:
@@ -180,12 +191,14 @@ def _size(config: str) -> int:
     return SIZES.index(board) if board in SIZES else len(SIZES)
 
 
-def _replay_job(name: str, done: trust.Done, claim: trust.Claim, asked: set[str]) -> Any:
+def _replay_job(name: str, done: trust.Done, claim: trust.Claim, asked: set[str], games: int) -> Any:
     rules = done.result.rules_version
     payload = VerifyPayload(
         shard=claim.artifact if claim.shard else "",
         record="" if claim.shard else claim.artifact,
         rules_version=rules,
+        asked=done.asked if games else None,
+        again=trust.lots_of(done, games) if done.asked else (),
     )
     need = Requirements(avoid=tuple(sorted(asked)))
     return job(name, "verify", done.config, payload, requires=need, priority=VERIFY_PRIORITY)

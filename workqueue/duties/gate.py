@@ -198,9 +198,32 @@ def ladder(
     payload = TournamentPayload(
         board, players, entrants, settings.ladder_games, seed=(stamp + 2) % (1 << 31), purpose="ladder"
     )
-    name = f"tournament-{view.config}-{stamp}"
-    spec = job(name, "tournament", view.config, payload, priority=30, requires=requires("tournament", board, workers))
-    return [enqueue(spec, "the ladder keeps ratings moving")]
+    need = requires("tournament", board, workers)
+    decisions = [
+        enqueue(
+            job(f"tournament-{view.config}-{stamp}", "tournament", view.config, payload, priority=30, requires=need),
+            "the ladder keeps ratings moving",
+        )
+    ]
+    if previous and players > 2:
+        decisions.append(enqueue(_canary_match(view, settings, previous, stamp, need), "the canary of the champion"))
+    return decisions
+
+
+def _canary_match(
+    view: ConfigView, settings: LoopSettings, previous: str, stamp: int, need: c.Requirements
+) -> c.JobSpec:
+    """Return games of the champion before this one against this one alone.
+
+    Two players meet so within the ladder; with more seats its line-ups are of different players, and none would show it.
+    """
+    board, players = parts(view.config)
+    entrants = (challenger(previous, settings), challenger(view.champion, settings))
+    payload = TournamentPayload(
+        board, players, entrants, settings.ladder_games, (stamp + 3) % (1 << 31), purpose="canary", format="gauntlet"
+    )
+    name = f"tournament-{view.config}-{stamp}-canary"
+    return job(name, "tournament", view.config, payload, priority=30, requires=need)
 
 
 def tainted(view: ConfigView, steps: Sequence[AliasStep], revoked: frozenset[str]) -> list[Decision]:
