@@ -215,7 +215,7 @@ def _canary_match(
 ) -> c.JobSpec:
     """Return games of the champion before this one against this one alone.
 
-    Two players meet so within the ladder; with more seats its line-ups are of different players, and none would show it.
+    Two players meet so within the ladder; with more seats its line-ups are of several players, and none would show it.
     """
     board, players = parts(view.config)
     entrants = (challenger(previous, settings), challenger(view.champion, settings))

@@ -25,8 +25,8 @@ from workqueue.sequential import points_of
 
 Z_MAX = 6.0  # standard errors; beyond by chance once in a thousand million looks
 RESIDUAL_GAMES_MIN = 40  # of a worker between the same two players, and of the others
-# Of decisions made again: on another device 97 % come out the same, by the champion before or a third of the simulations
-# 60 to 76 % (docs/loop.md). Less than this by four standard errors is not rounding.
+# Of decisions made again: on another device 97 % come out the same, of another net or half the simulations 60 to 76 %
+# (docs/loop.md). Less than this by four standard errors is not rounding.
 AGREED = 0.93
 AGREED_Z = 4.0
 OTHERS_MIN = 2  # workers who must have played the same pair, or nobody can tell who is wrong
@@ -42,11 +42,12 @@ class Done(msgspec.Struct, frozen=True):
     ended_ms: int
     result: SelfplayResult | MatchesResult
     asked: SelfplayPayload | None = None
+    sole: bool = True  # nobody else had a part in it: earlier attempts were its own
 
     @property
     def lot(self) -> str:
-        """Return what chance is drawn from: the maker could not know it while it worked."""
-        return f"{self.id}/{self.ended_ms}"
+        """Return what chance is drawn from."""
+        return lot_of(self.id, self.ended_ms)
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -72,6 +73,11 @@ class Guilt(msgspec.Struct, frozen=True):
 
     worker: str
     reason: str
+
+
+def lot_of(job: str, ended_ms: int) -> str:
+    """Return what chance about a result is drawn from: its maker could not know it while it worked."""
+    return f"{job}/{ended_ms}"
 
 
 def chance_milli(name: str) -> int:
@@ -118,7 +124,9 @@ def opinion(worker: str, claim: Claim, found: VerifyResult) -> Opinion:
     if claim.plies and found.plies != claim.plies:
         return Opinion(worker, agrees=False, detail="the games have other lengths than claimed")
     if found.agreed < agreed_min(found.decisions):
-        detail = f"only {found.agreed} of {found.decisions} decisions are those of the player and seed that were asked for"
+        detail = (
+            f"only {found.agreed} of {found.decisions} decisions are those of the player and seed that were asked for"
+        )
         return Opinion(worker, agrees=False, detail=detail)
     return Opinion(worker, agrees=True)
 

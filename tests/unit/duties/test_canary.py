@@ -27,6 +27,7 @@ from workqueue.machine.commands import (
     QuarantineWorker,
     RegisterArtifact,
     RegisterWorker,
+    Release,
 )
 from workqueue.machine.outcomes import Granted, Lease, Refused
 from workqueue.machine.views import Match
@@ -206,6 +207,28 @@ async def test_legal_games_of_another_engine_are_found(cluster: Cluster) -> None
     assert name == "w2"
     assert "only 40 of 100 decisions" in reason or "only 20 of 50 decisions" in reason
     assert {shard["worker"] for shard in await cluster.context.query("shards", config=CONFIG)} == {"w1", "w3"}
+
+
+async def test_shards_that_several_workers_had_a_part_in_convict_nobody(cluster: Cluster) -> None:
+    """Who took over a job with another's shards is not blamed for them; the shards are out of training."""
+    for name in ("w1", "w2", "w3"):
+        await cluster.join(name)
+    await cluster.add(selfplay("s"))
+    [outcome] = await cluster.context.propose(Claim("w1", "boot-w1", Free(4, 10, 10)))
+    assert isinstance(outcome, Granted)
+    lease = outcome.leases[0]
+    await cluster.context.propose(Release("w1", lease.job, lease.attempt, reason="stopped"))
+    [outcome] = await cluster.context.propose(Claim("w2", "boot-w2", Free(4, 10, 10)))
+    assert isinstance(outcome, Granted)
+    assert outcome.leases[0].attempt == 2
+    cluster.lazy.add("w2")
+    await cluster.do("w2", outcome.leases[0])
+    assert len(await cluster.context.query("shards", config=CONFIG)) == 1
+    await cluster.look()
+    assert await cluster.quarantined() == {}
+    assert await cluster.context.query("shards", config=CONFIG) == []
+    [revoked] = [entry for entry in await cluster.context.query("audit") if entry["action"] == "revoke"]
+    assert "several workers" in revoked["reason"]
 
 
 async def test_games_are_not_played_again_where_the_settings_say_so(cluster: Cluster) -> None:
