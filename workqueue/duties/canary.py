@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 EVENTS_PAGE = 1000
-OPEN_MAX = 500  # results that wait for their check
+OPEN_MAX = 100  # checks at a time; beyond only those that must be
+OPEN_MAX_ALL = 1000
 RESULTS: dict[str, type[SelfplayResult | MatchesResult]] = {
     "selfplay": SelfplayResult,
     "tournament": MatchesResult,
@@ -118,6 +119,8 @@ class Canary:
             _, plain = await context.events(self._lots.seq, EVENTS_PAGE)
             events = msgspec.convert(plain, list[Event])
             for drawn in self._lots.draw(events, seen.settings.verify_share_milli):
+                if len(self._open) >= OPEN_MAX and not drawn.must:
+                    continue
                 view = await context.find("job", job=drawn.job)
                 result = _result(view, RESULTS[drawn.kind])
                 if result is not None and view is not None:
@@ -127,7 +130,7 @@ class Canary:
                         drawn.job, drawn.kind, view["config"], view["worker"], view["ended_ms"], result, asked,
                         sole=sole or asked is None,  # attempts at a match begin anew
                     )  # fmt: skip
-        while len(self._open) > OPEN_MAX:
+        while len(self._open) > OPEN_MAX_ALL:
             oldest = next(iter(self._open))
             del self._open[oldest]
             log.warning("check.dropped", job=oldest)

@@ -23,6 +23,7 @@ class Drawn(msgspec.Struct, frozen=True):
 
     job: str
     kind: str
+    must: bool = True  # whatever else waits for its check; by lot only otherwise
     makers: tuple[str, ...] = ()  # who claimed it, attempt by attempt, as far as the events tell
 
 
@@ -49,8 +50,9 @@ class Lots:
                 self._known.update((worker, kind) for worker in makers[-1:])
                 # Who works cannot know the lot: it needs the time at which the leader has the result.
                 by_lot = trust.chance_milli(trust.lot_of(event.subject, event.at_ms)) < share_milli
-                if first or by_lot or kind in DECISIVE:
-                    drawn.append(Drawn(event.subject, kind, makers))
+                must = first or kind in DECISIVE
+                if must or by_lot:
+                    drawn.append(Drawn(event.subject, kind, must, makers))
         while len(self._claimed) > CLAIMED_MAX:
             self._claimed.pop(next(iter(self._claimed)))
         return drawn
