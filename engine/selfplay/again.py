@@ -98,7 +98,8 @@ def targets_of(shard: Shard, start: int, end: int) -> dict[int, tuple[Words, Flo
     found = {}
     for k in of_game.tolist():
         entries = slice(int(ends[k] - shard.targets_count[k]), int(ends[k]))
-        found[int(shard.targets_ply[k]) - start] = (shard.targets_code[entries], shard.targets_prob[entries])
+        probs = shard.targets_prob[entries].astype(np.float32)
+        found[int(shard.targets_ply[k]) - start] = (shard.targets_code[entries], probs)
     return found
 
 
@@ -106,7 +107,7 @@ def distance(target: Target, codes: Words, probs: Floats) -> float:
     """Return the total variation between a policy and a recorded one."""
     mine = dict(zip(target.codes.tolist(), target.probs.tolist(), strict=True))
     theirs = dict(zip(codes.tolist(), probs.tolist(), strict=True))
-    return sum(abs(mine.get(code, 0.0) - theirs.get(code, 0.0)) for code in mine.keys() | theirs.keys()) / 2
+    return sum(abs(float(mine.get(code, 0.0) - theirs.get(code, 0.0))) for code in mine.keys() | theirs.keys()) / 2
 
 
 def agreement(

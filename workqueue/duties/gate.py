@@ -247,7 +247,15 @@ def regression(view: ConfigView, settings: LoopSettings, previous: str, matches:
     before, now = challenger(previous, settings).key, challenger(view.champion, settings).key
     met = [m for m in matches if m.at_ms > view.champion_since_ms and not m.revoked and set(m.seats) == {before, now}]
     games = [Observed(f"{match.job}/{match.opening}", points_of(before, match.seats, match.ranks)) for match in met]
-    verdict = judge(games, players, elo0=0, elo1=settings.gate.regression_elo)
+    bounds = settings.gate
+    verdict = judge(
+        games,
+        players,
+        elo0=0,
+        elo1=bounds.regression_elo,
+        alpha=bounds.alpha_milli / 1000,
+        beta=bounds.beta_milli / 1000,
+    )
     if verdict.verdict != "accept" or len(met) < settings.gate.canary_games:
         return []
     reason = f"{len(met)} games since the promotion show the previous champion ahead, LLR {verdict.llr:.2f}"

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as Xml
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.cluster.up.test_up import SHORT, Up
+from workqueue.cli.gate import app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,30 +49,30 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         running.stop()
 
 
-def test_the_clusters_champion_is_a_gate_for_pull_requests(up: Up, tmp_path: Path) -> None:
+def test_the_clusters_champion_is_a_gate_for_pull_requests(
+    up: Up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`rift gate --against champion` fetches it and plays: exit codes, JSON and JUnit say pass, fail and bad input."""
-    champion = up.until("champion", lambda: (s := up.rift("status")) and s["state"]["configs"][0]["champion"], 120)
+    up.until("champion", lambda: (s := up.rift("status")) and s["state"]["configs"][0]["champion"], 120)
+    assert up.rift("loop", "halt", "*") is not None  # the champion stays, and processors are free
+    champion = up.rift("status")["state"]["configs"][0]["champion"]
     candidate, report, junit = tmp_path / "c.safetensors", tmp_path / "r.json", tmp_path / "r.xml"
     assert up.rift("model", "export", champion, str(candidate)) is not None
+    monkeypatch.setenv("RIFT_CONTEXT", str(up.data / "context.yaml"))
 
     def gate(*more: str, file: Path = candidate) -> int:
-        command = ["gate", "--candidate", str(file), "--json", str(report), "--junit", str(junit), "--threads", "1"]
-        done = subprocess.run(
-            [sys.executable, "-m", "rift", *command, "--floor-random", "0", "--floor-heuristic", "0", *more],
-            env=os.environ | {"RIFT_CONTEXT": str(up.data / "context.yaml")}, capture_output=True, check=False,
-        )  # fmt: skip
-        return done.returncode
+        command = ["--candidate", str(file), "--json", str(report), "--junit", str(junit), "--threads", "1"]
+        return CliRunner().invoke(app, [*command, "--floor-random", "0", "--floor-heuristic", "0", *more]).exit_code
 
     assert gate("--elo0", "-700", "--elo1", "-600") == 0
     found = json.loads(report.read_text())
-    models = {row["sha256"] for row in up.rift("model", "ls")}
-    assert found["against"] in models  # the champion of that moment
-    assert (found["verdict"], found["candidate"]) == ("pass", champion)
+    assert (found["verdict"], found["candidate"], found["against"]) == ("pass", champion, champion)
     assert found["settings"]["games_max"] == 32, "the cluster's settings apply"
     assert gate("--elo0", "600", "--elo1", "700") == 1
     failed = Xml.parse(junit).getroot()[0]  # noqa: S314  # our own
     assert failed.find("testcase[@name='sequential test']/failure") is not None
     assert gate(file=tmp_path / "nothing") == 2
+    assert up.rift("loop", "resume", "*") is not None
 
 
 def test_cheating_workers_are_convicted_by_the_others(up: Up) -> None:
