@@ -39,7 +39,7 @@ class Ledger:
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
         self.answered: dict[str, tuple[int, bytes | None]] = {}
-        self.chain = bytes(16)
+        self.chain = bytes(32)
         self.applied = 0  # commands that changed something or read for the first time
         self._decoder = msgspec.msgpack.Decoder(tuple[int, int, list[Command]])
 
@@ -51,24 +51,31 @@ class Ledger:
             return ["malformed"] * int.from_bytes(entry[12:16], "big")
         if version != VERSION:
             return ["version"] * len(commands)
-        self.chain = hashlib.blake2b(entry, key=self.chain, digest_size=16).digest()
-        return [self._one(command) for command in commands]
+        chain = hashlib.sha256(self.chain)
+        chain.update(entry)
+        self.chain = chain.digest()
+        return self._outcomes(commands)
 
-    def _one(self, command: Command) -> bytes | None:
-        last = self.answered.get(command.client)
-        if last is not None and command.seq <= last[0]:
-            return last[1] if command.seq == last[0] else None
-        outcome: bytes | None = None
-        match command.op:
-            case "put":
-                self.values[command.key] = command.value
-            case "get":
-                outcome = self.values.get(command.key)
-            case "add":
-                outcome = self.values[command.key] = self.values.get(command.key, b"") + command.value
-        self.answered[command.client] = (command.seq, outcome)
-        self.applied += 1
-        return outcome
+    def _outcomes(self, commands: list[Command]) -> list[object]:
+        values, answered = self.values, self.answered
+        outcomes: list[object] = []
+        for command in commands:
+            client, seq, op, key = command.client, command.seq, command.op, command.key
+            last = answered.get(client)
+            if last is not None and seq <= last[0]:
+                outcomes.append(last[1] if seq == last[0] else None)
+                continue
+            outcome: bytes | None = None
+            if op == "put":
+                values[key] = command.value
+            elif op == "get":
+                outcome = values.get(key)
+            else:
+                outcome = values[key] = values.get(key, b"") + command.value
+            answered[client] = (seq, outcome)
+            self.applied += 1
+            outcomes.append(outcome)
+        return outcomes
 
     def snapshot(self) -> Iterator[bytes]:
         """Yield the state in chunks of many keys."""
