@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import torch
+from numba import set_num_threads
+from numba.core import config
 
 
 def use(count: int) -> None:
@@ -12,4 +13,5 @@ def use(count: int) -> None:
     Threads that wait for each other take a thousand times longer where other programs keep the processors busy.
     """
     torch.set_num_threads(count)
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    most = vars(config)["NUMBA_NUM_THREADS"]  # made when numba is imported, so unknown to its types
+    set_num_threads(min(count, most))
