@@ -61,6 +61,7 @@ class GateSettings(Section, frozen=True):
     alpha_milli: Milli = 50
     beta_milli: Milli = 50
     games_max: Positive = 1200
+    wait_minutes_max: Positive = 120  # from a candidate's registration to its verdict; beyond is an alert
     rollbacks_day_max: Positive = 3
     regression_elo: Positive = 50
     canary_games: Positive = 40
@@ -79,5 +80,6 @@ class LoopSettings(Section, frozen=True):
     ladder_games: Positive = 40
     workers_kept_days: Positive = 7  # how long the record of a worker that is gone stays
     verify_share_milli: Milli = 50  # of the results that other workers check again
+    verify_games: Annotated[int, Meta(ge=0, le=64)] = 2  # of a checked self-play result that are played again
     curriculum: tuple[tuple[str, Milli], ...] = ()  # (config, weight): how much a config is worth, 500 when not named
     tuning: tuple[tuple[str, str, int, int], ...] = ()  # written by feedback: (config, key, value, trainings then)

@@ -232,6 +232,8 @@ class VerifyPayload(Schema, frozen=True):
     model: str = ""
     rules_version: str = ""
     record: str = ""
+    asked: SelfplayPayload | None = None  # what the shard's games were to be played by; some are played again
+    again: tuple[int, ...] = ()  # lots, each of which draws a game of the shard
 
 
 class VerifyResult(Schema, frozen=True):
@@ -242,6 +244,8 @@ class VerifyResult(Schema, frozen=True):
     detail: str = ""
     outcomes: tuple[tuple[int, ...], ...] = ()  # ranks by seat of each game, in order
     plies: tuple[int, ...] = ()  # of each game
+    decisions: Count = 0  # that were made again
+    agreed: Count = 0  # of those the ones that came out the same
 
 
 class BenchmarkPayload(Schema, frozen=True):

@@ -54,6 +54,7 @@ class Selfplay:
             self.search = GumbelSearch(evaluator, self.slots, most, root=root, keep=spec.keep)
         self.heuristic = HeuristicPlayer(self.where)
         self.seeds = game_seeds(spec.seed, spec.games)
+        self.due = spec.games  # how many are to be started
         self.games: list[Running | None] = [None] * self.slots
         self.searching: NDArray[np.bool_] = np.zeros(self.slots, np.bool_)
         self.finished: list[Running] = []
@@ -68,7 +69,7 @@ class Selfplay:
     def step(self) -> bool:
         """Bring every game to its next decision and evaluate one position of each; returns whether any game runs."""
         rows = self._to_decisions()
-        if self.started == self.spec.games and not any(self.games):
+        if self.started == self.due and not any(self.games):
             return False
         engines = np.array([self._engine(k) for k in rows.tolist()])
         by_heuristic = rows[engines == "heuristic"] if len(rows) else rows
@@ -118,7 +119,7 @@ class Selfplay:
     def _start(self, slots: range | list[int]) -> list[int]:
         begun = []
         for slot in slots:
-            if self.games[slot] is None and self.started < self.spec.games:
+            if self.games[slot] is None and self.started < self.due:
                 new_game(self.data[slot], self.where.tables)
                 self.games[slot] = Running(self.spec, self.started, int(self.seeds[self.started]))
                 self.started += 1

@@ -89,7 +89,7 @@ def _play(context: Context, payload: SelfplayPayload, played: Played, should_sto
     told = [0]
     module = engine.load("selfplay")
     module.play(
-        _spec(context, payload, played, module),
+        spec_of(payload, played.games, context.job),
         context.work,
         weights=engine.model(context, payload.player.model),
         device=context.device,
@@ -100,17 +100,17 @@ def _play(context: Context, payload: SelfplayPayload, played: Played, should_sto
     )
 
 
-def _spec(context: Context, payload: SelfplayPayload, played: Played, module: Any) -> Any:
-    """A later attempt plays other games: its seed follows from how many are stored."""
-    return module.SelfplaySpec(
+def spec_of(payload: SelfplayPayload, games: int, job: str = "") -> Any:
+    """Return what the engine is to play once `games` are stored: a later attempt has another seed, for other games."""
+    return engine.load("selfplay").SelfplaySpec(
         board=payload.board,
         players=payload.players,
         variant=payload.variant,
         player=engine.player_config(payload.player),
         player_key=payload.player.key,
-        job=context.job,
-        games=payload.games - played.games,
-        seed=payload.seed + played.games,
+        job=job,
+        games=payload.games - games,
+        seed=payload.seed + games,
         simulations_fast=payload.simulations_fast or 8,
         full_share=payload.full_share_milli / 1000,
         temperature=payload.temperature,

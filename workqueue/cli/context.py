@@ -21,6 +21,8 @@ from config.errors import AppError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+    from rich.table import Table
+
     from workqueue.client import Client
     from workqueue.machine.commands import AnyCommand
 
@@ -214,14 +216,20 @@ def show_json(value: object) -> None:
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table."""
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as Made
 
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table = Made(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
+    print_table(table)
+
+
+def print_table(table: Table) -> None:
+    """Print a table that is made."""
+    from rich.console import Console
+
     console = Console()
     if not console.is_terminal:
         console.width = _PIPE_COLUMNS  # whoever searches the output finds words whole

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 import typer
 
-from workqueue.cli.context import REFUSED, USAGE, AsJson, ask, fail, near, show_json, show_table
+from workqueue.cli.context import REFUSED, USAGE, AsJson, ask, fail, near, print_table, show_json, show_table
 from workqueue.cli.engine import part
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Show ratings.")
 _BAR = 40
 _PAGE = 10_000
+_TABLE_MAX = 12  # players of a crosstable: those with the most games
 
 
 @app.callback(invoke_without_command=True)
@@ -30,11 +32,19 @@ def elo(
     check: Annotated[
         bool, typer.Option("--check", help="With --fit: exit code 1 when a test finds something.")
     ] = False,
+    crosstable: Annotated[
+        bool, typer.Option("--crosstable", help="Show who scored what against whom in the match log.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the players of each config, best first."""
-    if (log or check) and not fit:
-        fail(f"{'--log' if log else '--check'} goes with --fit: the shown ratings are the cluster's own", USAGE)
+    if (log and not (fit or crosstable)) or (check and not fit):
+        fail(f"{'--check' if check else '--log'} goes with --fit: the shown ratings are the cluster's own", USAGE)
+    if crosstable:
+        if fit or as_json:
+            fail("--crosstable stands alone; leave --fit and --json out", USAGE)
+        _crosstables(board, players, log, plot)
+        return
     if fit:
         wrong = _fitted(board, players, ties, log, plot, as_json=as_json)
         raise typer.Exit(REFUSED if check and wrong else 0)
@@ -120,6 +130,39 @@ def _fitted(board: str, players: int, ties: str, log: Path | None, plot: Path | 
     if plot:
         typer.echo(f"{plot}")
     return warnings
+
+
+def _crosstables(board: str, players: int, log: Path | None, plot: Path | None) -> None:
+    """Show a crosstable of the players with the most games of each config; the picture is of the last."""
+    module = part("tournament.crosstable")
+    matches = [match for match in _matches(log) if not match.get("revoked")]
+    chosen = _configs({str(match.get("config", "")): None for match in matches}, board, players)
+    if not chosen:
+        fail("there are no matches yet", USAGE)
+    if plot and len(chosen) > 1:
+        fail(f"a picture shows one config: name --board and --players of {', '.join(sorted(chosen))}", USAGE)
+    for name in sorted(chosen):
+        games = [match for match in matches if match.get("config") == name]
+        often = Counter(seat for match in games for seat in set(match["seats"])).most_common(_TABLE_MAX)
+        place = {player: k for k, (player, _) in enumerate(often)}
+        played = [
+            _Seated(tuple(place[seat] for seat in match["seats"]), tuple(match["ranks"]))
+            for match in games
+            if place.keys() >= set(match["seats"])
+        ]
+        table = module.crosstable([brief(player) for player, _ in often], played)
+        typer.echo(f"{name}: {len(played)} of {len(games)} games; the row's score against the column")
+        print_table(module.text_table(table))
+        if plot:
+            module.draw_crosstable(table, plot, f"{name}: % of the row against the column, and games")
+            typer.echo(f"{plot}")
+
+
+class _Seated(NamedTuple):
+    """A game as the crosstable sees it."""
+
+    seats: tuple[int, ...]
+    ranks: tuple[int, ...]
 
 
 def _draw(tables: Mapping[str, Any], plot: Path) -> None:

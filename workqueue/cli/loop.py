@@ -129,11 +129,27 @@ def status(configs: Configs = None, as_json: AsJson = False) -> None:
     if as_json:
         show_json(found)
         return
-    columns = ("config", "games", "games_new", "trainings", "loss_milli", "matches", "promotions", "halted")
-    rows = (
-        (*(row[name] for name in columns), row["elo_milli"] // 1000, row["champion"][:10]) for row in found["configs"]
-    )
-    show_table(f"{found['workers']} workers, {found['slots']} slots", (*columns, "elo", "champion"), rows)
+    columns = ("config", "games", "new", "trainings", "loss", "matches", "promotions", "candidate", "champion", "elo")
+    rows = [
+        (
+            row["config"], row["games"], row["games_new"], row["trainings"], f"{row['loss_milli'] / 1000:.3f}",
+            row["matches"], row["promotions"], _tested(row), row["champion"][:10] or "none yet",
+            row["elo_milli"] // 1000,
+        )
+        for row in found["configs"]
+    ]  # fmt: skip
+    show_table(f"{found['workers']} workers, {found['slots']} slots", columns, rows)
+    for row in found["configs"]:
+        if row["halted"]:
+            typer.echo(f"{row['config']} is halted: {row['halted']}")
+
+
+def _tested(row: dict[str, Any]) -> str:
+    """Say which candidate is being tested, and since when."""
+    if not row["candidates"]:
+        return "none"
+    newest = row["candidates"][-1]
+    return f"{newest['sha256'][:10]} for {max(0, _now_ms() - newest['created_ms']) // 60_000} min"
 
 
 @app.command()
@@ -188,8 +204,11 @@ def plan(
     if as_json:
         show_json(found)
         return
-    title = "what the leader would do now" if found else "nothing: the queue holds what it should"
-    show_table(title, ("config", "what", "job", "because"), ([row[k] for k in row] for row in found))
+    if not found:
+        typer.echo("the leader would do nothing now: the queue holds what it should")
+        return
+    columns = ("config", "what", "job", "because")
+    show_table("what the leader would do now", columns, ([row[k] for k in row] for row in found))
 
 
 def _row(config: str, decision: Any) -> dict[str, Any]:

@@ -13,32 +13,40 @@ import structlog
 
 from workqueue.duties import trust
 from workqueue.duties.improve import MATCHES_MAX, Look, look, matches_of
+from workqueue.duties.lots import Lots
 from workqueue.duties.plan import HEURISTIC, RANDOM, job
 from workqueue.duties.priority import able, parts
 from workqueue.duties.rules import CHEATS
 from workqueue.machine.commands import EndBoot, Enqueue, QuarantineWorker, Requirements, Revoke
-from workqueue.machine.views import QueueView, WorkerView
-from workqueue.schema import MatchesResult, SelfplayResult, TournamentPayload, VerifyPayload, VerifyResult
+from workqueue.machine.views import Event, WorkerView
+from workqueue.schema import (
+    MatchesResult,
+    SelfplayPayload,
+    SelfplayResult,
+    TournamentPayload,
+    VerifyPayload,
+    VerifyResult,
+)
 
 if TYPE_CHECKING:
     from workqueue.duties.context import DutyContext
 
 log = structlog.get_logger()
-LOOK_BACK = 60  # completed jobs of each kind
+EVENTS_PAGE = 1000
+OPEN_MAX = 100  # checks at a time; beyond only those that must be
+OPEN_MAX_ALL = 1000
 RESULTS: dict[str, type[SelfplayResult | MatchesResult]] = {
     "selfplay": SelfplayResult,
     "tournament": MatchesResult,
     "gauntlet": MatchesResult,
     "evaluate": MatchesResult,
 }
-DECISIVE = ("gauntlet", "evaluate")  # promotions rest on them: every one is replayed
 CANARY_MS = 3_600_000  # every worker plays a canary so often
 CANARY_GAMES = 8
 CANARY_SEED = 20_011
 CANARIES_BACK = 3  # hours whose answers are compared
 CANARIES_MAX = 20  # workers that are heard at one look
 SIZES = ("hex8", "square8", "square19", "hexagonal")  # canaries are played on the smallest board that is worked on
-SETTLED_MAX = 10_000
 RESIDUALS_MS = 60_000  # residuals look at every match, so not at every look
 VERIFY_PRIORITY = 70  # soon, so that little rests on a wrong result
 
@@ -65,11 +73,11 @@ class Canary:
     """Looks at what was completed lately."""
 
     name = "canary"
-    period_s = 10.0
+    period_s = 5.0
 
     def __init__(self) -> None:
-        self._settled: set[str] = set()  # jobs whose replays agreed, so that they are not read again
-        self._first: dict[tuple[str, str], str] = {}  # (worker, kind) -> the first job of it that was seen
+        self._lots = Lots()
+        self._open: dict[str, trust.Done] = {}  # what is being checked
         self._residuals_ms = 0
         self._turn = 0  # of whose canaries are looked at
         self._answers: dict[str, Said] = {}  # worker -> its last canary
@@ -88,33 +96,46 @@ class Canary:
             await _convict(context, seen, found)
 
     async def _replays(self, context: DutyContext, seen: Look, workers: list[WorkerView]) -> list[trust.Guilt]:
+        await self._draw(context, seen)
+        barred = {worker.id for worker in seen.workers if worker.quarantined}
         guilty = []
-        if len(self._settled) > SETTLED_MAX:
-            self._settled.clear()  # some are looked at once more
-        for kind in RESULTS:
-            for done in await self._done(context, kind, seen):
-                found = await self._replay(context, done, [worker.id for worker in workers])
-                guilty += [found] if found else []
+        for name, done in list(self._open.items()):
+            if done.worker in barred:
+                del self._open[name]
+                continue
+            found = await self._replay(context, seen, done, [worker.id for worker in workers])
+            if found:
+                self._open.pop(name, None)
+                if found.worker == done.worker and not done.sole:
+                    await _strike(context, done, found)
+                else:
+                    guilty.append(found)
         return guilty
 
-    async def _done(self, context: DutyContext, kind: str, seen: Look) -> list[trust.Done]:
-        """Return those of the last completed jobs that are to be checked: each worker's first, and a share."""
-        where = {"kind": kind, "state": "completed"}
-        total = (await context.query_as(QueueView, "queue", limit=0, **where)).total
-        page = await context.query_as(QueueView, "queue", limit=LOOK_BACK, offset=max(0, total - LOOK_BACK), **where)
-        barred = {worker.id for worker in seen.workers if worker.quarantined}
-        share = 1000 if kind in DECISIVE else seen.settings.verify_share_milli
-        found = []
-        for row in page.jobs:
-            first = self._first.setdefault((row.worker, kind), row.id) == row.id
-            wanted = row.worker not in barred and (first or trust.chance_milli(row.id) < share)
-            if wanted and row.id not in self._settled:
-                result = _result(await context.find("job", job=row.id), RESULTS[kind])
-                if result is not None:
-                    found.append(trust.Done(row.id, kind, row.config, row.worker, row.ended_ms, result))
-        return found
+    async def _draw(self, context: DutyContext, seen: Look) -> None:
+        """Open a check of what was completed since the last look and is drawn."""
+        events = [Event(0, 0, "", "")] * EVENTS_PAGE
+        while len(events) == EVENTS_PAGE:
+            _, plain = await context.events(self._lots.seq, EVENTS_PAGE)
+            events = msgspec.convert(plain, list[Event])
+            for drawn in self._lots.draw(events, seen.settings.verify_share_milli):
+                if len(self._open) >= OPEN_MAX and not drawn.must:
+                    continue
+                view = await context.find("job", job=drawn.job)
+                result = _result(view, RESULTS[drawn.kind])
+                if result is not None and view is not None:
+                    asked = msgspec.convert(view["payload"], SelfplayPayload) if drawn.kind == "selfplay" else None
+                    sole = set(drawn.makers) == {view["worker"]} and len(drawn.makers) == view["attempt"]
+                    self._open[drawn.job] = trust.Done(
+                        drawn.job, drawn.kind, view["config"], view["worker"], view["ended_ms"], result, asked,
+                        sole=sole or asked is None,  # attempts at a match begin anew
+                    )  # fmt: skip
+        while len(self._open) > OPEN_MAX_ALL:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            log.warning("check.dropped", job=oldest)
 
-    async def _replay(self, context: DutyContext, done: trust.Done, live: list[str]) -> trust.Guilt | None:
+    async def _replay(self, context: DutyContext, seen: Look, done: trust.Done, live: list[str]) -> trust.Guilt | None:
         claim = trust.claim_of(done)
         opinions: list[trust.Opinion] = []
         asked = {done.worker}
@@ -123,17 +144,18 @@ class Canary:
             view = await context.find("job", job=name)
             if view is None:
                 if set(live) - asked and (number == 0 or trust.second_needed(opinions, done.worker, live)):
-                    await context.propose(Enqueue((_replay_job(name, done, claim, asked),)))
+                    games = seen.settings.verify_games
+                    await context.propose(Enqueue((_replay_job(name, done, claim, asked, games),)))
                 break
             result = _result(view, VerifyResult)
             if result is None:
                 if view["state"] in {"failed", "cancelled"}:
-                    self._settled.add(done.id)  # it cannot be checked: its bytes or all checkers are gone
+                    self._open.pop(done.id, None)  # it cannot be checked: its bytes or all checkers are gone
                 return None
             opinions.append(trust.opinion(view["worker"], claim, result))
             asked.add(view["worker"])
         if opinions and opinions[0].agrees:
-            self._settled.add(done.id)
+            self._open.pop(done.id, None)
         return trust.judged(done, opinions, live)
 
     async def _canaries(self, context: DutyContext, seen: Look, workers: list[WorkerView]) -> list[trust.Guilt]:
@@ -180,12 +202,14 @@ def _size(config: str) -> int:
     return SIZES.index(board) if board in SIZES else len(SIZES)
 
 
-def _replay_job(name: str, done: trust.Done, claim: trust.Claim, asked: set[str]) -> Any:
+def _replay_job(name: str, done: trust.Done, claim: trust.Claim, asked: set[str], games: int) -> Any:
     rules = done.result.rules_version
     payload = VerifyPayload(
         shard=claim.artifact if claim.shard else "",
         record="" if claim.shard else claim.artifact,
         rules_version=rules,
+        asked=done.asked if games else None,
+        again=trust.lots_of(done, games) if done.asked else (),
     )
     need = Requirements(avoid=tuple(sorted(asked)))
     return job(name, "verify", done.config, payload, requires=need, priority=VERIFY_PRIORITY)
@@ -229,6 +253,14 @@ async def _convict(context: DutyContext, seen: Look, guilt: trust.Guilt) -> None
         Revoke(worker=worker.id, reason=reason),
     )
     log.error("worker.convicted", worker=worker.id, reason=guilt.reason)
+
+
+async def _strike(context: DutyContext, done: trust.Done, guilt: trust.Guilt) -> None:
+    """Take a job's shards out of training, and blame nobody: another worker's attempt may have made them."""
+    assert isinstance(done.result, SelfplayResult)
+    shards = tuple(shard.sha256 for shard in done.result.shards)
+    await context.propose(Revoke(shards=shards, reason=f"{guilt.reason}; several workers had a part in it"))
+    log.error("shards.revoked", job=done.id, reason=guilt.reason)
 
 
 async def _forgiven(context: DutyContext, worker: WorkerView) -> bool:

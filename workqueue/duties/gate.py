@@ -198,9 +198,32 @@ def ladder(
     payload = TournamentPayload(
         board, players, entrants, settings.ladder_games, seed=(stamp + 2) % (1 << 31), purpose="ladder"
     )
-    name = f"tournament-{view.config}-{stamp}"
-    spec = job(name, "tournament", view.config, payload, priority=30, requires=requires("tournament", board, workers))
-    return [enqueue(spec, "the ladder keeps ratings moving")]
+    need = requires("tournament", board, workers)
+    decisions = [
+        enqueue(
+            job(f"tournament-{view.config}-{stamp}", "tournament", view.config, payload, priority=30, requires=need),
+            "the ladder keeps ratings moving",
+        )
+    ]
+    if previous and players > 2:
+        decisions.append(enqueue(_canary_match(view, settings, previous, stamp, need), "the canary of the champion"))
+    return decisions
+
+
+def _canary_match(
+    view: ConfigView, settings: LoopSettings, previous: str, stamp: int, need: c.Requirements
+) -> c.JobSpec:
+    """Return games of the champion before this one against this one alone.
+
+    Two players meet so within the ladder; with more seats its line-ups are of several players, and none would show it.
+    """
+    board, players = parts(view.config)
+    entrants = (challenger(previous, settings), challenger(view.champion, settings))
+    payload = TournamentPayload(
+        board, players, entrants, settings.ladder_games, (stamp + 3) % (1 << 31), purpose="canary", format="gauntlet"
+    )
+    name = f"tournament-{view.config}-{stamp}-canary"
+    return job(name, "tournament", view.config, payload, priority=30, requires=need)
 
 
 def tainted(view: ConfigView, steps: Sequence[AliasStep], revoked: frozenset[str]) -> list[Decision]:
@@ -224,7 +247,15 @@ def regression(view: ConfigView, settings: LoopSettings, previous: str, matches:
     before, now = challenger(previous, settings).key, challenger(view.champion, settings).key
     met = [m for m in matches if m.at_ms > view.champion_since_ms and not m.revoked and set(m.seats) == {before, now}]
     games = [Observed(f"{match.job}/{match.opening}", points_of(before, match.seats, match.ranks)) for match in met]
-    verdict = judge(games, players, elo0=0, elo1=settings.gate.regression_elo)
+    bounds = settings.gate
+    verdict = judge(
+        games,
+        players,
+        elo0=0,
+        elo1=bounds.regression_elo,
+        alpha=bounds.alpha_milli / 1000,
+        beta=bounds.beta_milli / 1000,
+    )
     if verdict.verdict != "accept" or len(met) < settings.gate.canary_games:
         return []
     reason = f"{len(met)} games since the promotion show the previous champion ahead, LLR {verdict.llr:.2f}"

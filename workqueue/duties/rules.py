@@ -21,7 +21,6 @@ DAY_MS = 24 * HOUR_MS
 NO_GAMES_MS = 30 * MINUTE_MS
 UNCLAIMED_MS = 30 * MINUTE_MS
 STUCK_MS = 10 * MINUTE_MS
-EVALUATION_WAIT_MS = 2 * HOUR_MS  # from a candidate's registration to its verdict
 RECENT_MS = 10 * MINUTE_MS  # what counts as just now
 LEASES_RECENT_MAX = 10
 TERMS_RECENT_MAX = 3
@@ -224,12 +223,13 @@ def rollbacks(picture: Picture) -> Iterator[Finding]:
 
 def evaluation_late(picture: Picture) -> Iterator[Finding]:
     """A candidate waits for its verdict beyond the bound."""
+    allowed = picture.settings.gate.wait_minutes_max
     for config in picture.active():
         for candidate in config.candidates:
-            waited_ms = picture.now_ms - candidate.created_ms
-            if waited_ms > EVALUATION_WAIT_MS:
-                minutes = waited_ms // MINUTE_MS
-                yield Finding(config.config, f"candidate {candidate.sha256[:12]} has waited {minutes} minutes")
+            minutes = (picture.now_ms - candidate.created_ms) // MINUTE_MS
+            if minutes >= allowed:
+                waited = f"candidate {candidate.sha256[:12]} has waited {minutes} minutes, {allowed} are allowed"
+                yield Finding(config.config, waited)
 
 
 def evaluation_failed(picture: Picture) -> Iterator[Finding]:

@@ -2,7 +2,8 @@
 
 Pure. Three kinds of checks, none of which trusts the one that is checked:
 replays - a share of all results, and the first of every worker, are replayed by the rules on another worker: games that
-were invented do not replay to the results that were claimed;
+were invented do not replay to the results that were claimed; of self-play some games are also played again from their
+seeds: games by another net, budget or engine than asked for have other moves;
 canaries - the same few games from the same seed are played by every worker now and then, hidden among the ladder's: all
 must report the same;
 residuals - a worker whose matches between two players end quite unlike those of all others is out of line even when
@@ -19,11 +20,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from workqueue.machine.views import Match
-from workqueue.schema import MatchesResult, SelfplayResult, VerifyResult
+from workqueue.schema import MatchesResult, SelfplayPayload, SelfplayResult, VerifyResult
 from workqueue.sequential import points_of
 
 Z_MAX = 6.0  # standard errors; beyond by chance once in a thousand million looks
 RESIDUAL_GAMES_MIN = 40  # of a worker between the same two players, and of the others
+# Of decisions made again: on another device 97 % come out the same, of another net or half the simulations 60 to 76 %
+# (docs/loop.md). Less than this by four standard errors is not rounding.
+AGREED = 0.93
+AGREED_Z = 4.0
 OTHERS_MIN = 2  # workers who must have played the same pair, or nobody can tell who is wrong
 
 
@@ -36,6 +41,13 @@ class Done(msgspec.Struct, frozen=True):
     worker: str
     ended_ms: int
     result: SelfplayResult | MatchesResult
+    asked: SelfplayPayload | None = None
+    sole: bool = True  # nobody else had a part in it: earlier attempts were its own
+
+    @property
+    def lot(self) -> str:
+        """Return what chance is drawn from."""
+        return lot_of(self.id, self.ended_ms)
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -63,6 +75,11 @@ class Guilt(msgspec.Struct, frozen=True):
     reason: str
 
 
+def lot_of(job: str, ended_ms: int) -> str:
+    """Return what chance about a result is drawn from: its maker could not know it while it worked."""
+    return f"{job}/{ended_ms}"
+
+
 def chance_milli(name: str) -> int:
     """Return a number below 1000 that follows from a name, alike on every leader."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % 1000
@@ -72,7 +89,7 @@ def claim_of(done: Done) -> Claim:
     """Return what is to be replayed of a result: one shard by lot, or the records of its matches."""
     result = done.result
     if isinstance(result, SelfplayResult):
-        shard = result.shards[chance_milli(done.id) % len(result.shards)]
+        shard = result.shards[chance_milli(done.lot) % len(result.shards)]
         return Claim(shard.sha256, shard=True, games=shard.games)
     record = result.games[0].record
     games = sorted((game for game in result.games if game.record == record), key=lambda game: game.index)
@@ -83,6 +100,16 @@ def claim_of(done: Done) -> Claim:
         outcomes=tuple(game.ranks for game in games),
         plies=tuple(game.plies for game in games),
     )
+
+
+def lots_of(done: Done, games: int) -> tuple[int, ...]:
+    """Return numbers that draw the games that are played again."""
+    return tuple(int.from_bytes(hashlib.sha256(f"{done.lot}/{k}".encode()).digest()[:4], "big") for k in range(games))
+
+
+def agreed_min(decisions: int) -> float:
+    """Return how many of so many decisions an honest worker's games have in common with their repetition."""
+    return AGREED * decisions - AGREED_Z * math.sqrt(AGREED * (1 - AGREED) * decisions)
 
 
 def opinion(worker: str, claim: Claim, found: VerifyResult) -> Opinion:
@@ -96,6 +123,11 @@ def opinion(worker: str, claim: Claim, found: VerifyResult) -> Opinion:
             return Opinion(worker, agrees=False, detail=f"game {k} ended with ranks {was}, {said} was claimed")
     if claim.plies and found.plies != claim.plies:
         return Opinion(worker, agrees=False, detail="the games have other lengths than claimed")
+    if found.agreed < agreed_min(found.decisions):
+        detail = (
+            f"only {found.agreed} of {found.decisions} decisions are those of the player and seed that were asked for"
+        )
+        return Opinion(worker, agrees=False, detail=detail)
     return Opinion(worker, agrees=True)
 
 

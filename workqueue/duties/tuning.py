@@ -23,7 +23,7 @@ BOUNDS = {  # key -> (lowest, highest) in thousandths of the base
     "train.steps": (500, 1500),
 }
 ENTROPY_MILLI_MIN = 300  # nats of the searched policy: below that games have become alike
-SEAT_SHARE_MAX = 0.8  # of two players' games won by one seat
+SEAT_SHARE_MAX = 0.8  # of the games won by one seat
 GAMES_MIN = 100  # below that nothing is said about data
 LOSS_RISE = 1.05
 OVERFIT = 1.25  # held-out loss against the loss on the training data
@@ -96,7 +96,7 @@ def _of_data(data: Data) -> tuple[int, str]:
         return 0, "little data"
     if 0 < data.entropy_milli < ENTROPY_MILLI_MIN:
         return 1, f"games have become alike: policy entropy {data.entropy_milli / 1000:.2f} nats"
-    if len(data.wins) == 2 and max(data.wins) > SEAT_SHARE_MAX * sum(data.wins):
+    if data.wins and max(data.wins) > SEAT_SHARE_MAX * sum(data.wins):
         return 1, f"one seat wins {max(data.wins)} of {sum(data.wins)} games"
     return 0, "the data is varied again"
 

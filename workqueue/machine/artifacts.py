@@ -79,20 +79,23 @@ def collect_artifacts(ledger: Ledger, command: CollectArtifacts) -> Outcome:
 
 def revoke(ledger: Ledger, command: Revoke) -> Outcome:
     """Handle Revoke: shards and matches of a worker or model are excluded, and ratings follow from what is left."""
-    if not command.worker and not command.model:
-        return Refused(Code.INVALID, "name the worker or the model whose data is to be revoked")
+    if not command.worker and not command.model and not command.shards:
+        return Refused(Code.INVALID, "name the worker, the model or the shards whose data is to be revoked")
     changed = []
     for sha in sorted(ledger.state.artifacts):
         artifact = ledger.state.artifacts[sha]
-        made = artifact.worker == command.worker if command.worker else artifact.model == command.model
+        if command.worker:
+            made = artifact.worker == command.worker
+        else:
+            made = artifact.model == command.model if command.model else sha in command.shards
         if made and artifact.kind == "shard" and artifact.at_ms >= command.since_ms and not artifact.revoked:
             _count(ledger, artifact, -1)
             artifact.revoked = command.reason or "revoked"
             changed.append(sha)
-    touched = _revoke_matches(ledger, command)
+    touched = _revoke_matches(ledger, command) if command.worker or command.model else []
     if touched:
         ledger.state.ratings = recompute(ledger.matches)
-    ledger.record("revoke", command.worker or command.model, command.reason)
+    ledger.record("revoke", command.worker or command.model or ", ".join(command.shards), command.reason)
     return Changed((*changed, *touched))
 
 

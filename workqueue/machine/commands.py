@@ -354,12 +354,13 @@ class CollectArtifacts(Command, frozen=True):
 
 
 class Revoke(Command, frozen=True):
-    """Exclude data made by a worker or with a model from windows and ratings. Outcome: Changed (what is excluded)."""
+    """Exclude data of a worker, a model or named shards from windows and ratings. Outcome: Changed (what it was)."""
 
     worker: str = ""
     model: str = ""
     since_ms: Int = 0
     reason: str = ""
+    shards: tuple[str, ...] = ()
 
 
 # ---- models

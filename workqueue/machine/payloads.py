@@ -71,7 +71,8 @@ def artifacts_of(payload: Schema | None) -> tuple[str, ...]:
         case EvaluatePayload():
             return tuple(player.model for player in (payload.candidate, payload.champion) if player.model)
         case VerifyPayload():
-            return tuple(sha for sha in (payload.shard, payload.record, payload.model) if sha)
+            player = payload.asked.player.model if payload.asked else ""
+            return tuple(sha for sha in (payload.shard, payload.record, payload.model, player) if sha)
         case _:
             return ()
 

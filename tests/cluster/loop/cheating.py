@@ -1,4 +1,4 @@
-"""Job kinds of a worker that invents results: the games it stores are honest, what it says of them is not."""
+"""Job kinds of workers that cheat: one invents who won games that it played, one plays self-play by chance."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from workers.jobs import Kind, matches
-from workqueue.schema import GauntletPayload, MatchesResult, TournamentPayload
+from workers.jobs import Kind, matches, selfplay
+from workqueue.schema import GauntletPayload, MatchesResult, SelfplayPayload, SelfplayResult, TournamentPayload
 
 
 def _turned(result: MatchesResult) -> MatchesResult:
@@ -23,5 +23,12 @@ def gauntlet(context: Any, payload: GauntletPayload) -> MatchesResult:
     return _turned(matches.gauntlet(context, payload))
 
 
+def by_chance(context: Any, payload: SelfplayPayload) -> SelfplayResult:
+    """Play legal games with the right seeds and names, whose moves nearly nobody has thought about."""
+    lazy = msgspec.structs.replace(payload, temperature="constant", temperature_start_milli=100_000)
+    return selfplay.run(context, lazy)
+
+
+SELFPLAY = Kind(SelfplayPayload, SelfplayResult, by_chance)
 TOURNAMENT = Kind(TournamentPayload, MatchesResult, tournament)
 GAUNTLET = Kind(GauntletPayload, MatchesResult, gauntlet)

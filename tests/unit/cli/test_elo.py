@@ -48,9 +48,27 @@ def test_one_board_as_a_table(log: Path) -> None:
     assert "square8" not in done.stdout
 
 
+def test_a_crosstable_of_the_log(log: Path, tmp_path: Path) -> None:
+    """Each cell is what the games say; a picture is of one config."""
+    games = [game for game in json.loads(log.read_text()) if game["config"] == "hex8_2p"]
+    done = runner.invoke(app, ["--crosstable", "--log", str(log), "--board", "hex8", "--plot", str(tmp_path / "x.png")])
+    assert done.exit_code == 0, done.output
+    assert "hex8_2p: 120 of 120 games" in done.stdout
+    met = [game for game in games if set(game["seats"]) == {"none:random:-", "none:heuristic:-"}]
+    points = 0.0
+    for game in met:
+        mine, other = (game["ranks"][game["seats"].index(name)] for name in ("none:heuristic:-", "none:random:-"))
+        points += 1.0 if mine < other else 0.5 if mine == other else 0.0
+    assert met
+    assert f"{points:g}/{len(met)}" in done.stdout
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    assert runner.invoke(app, ["--crosstable", "--log", str(log), "--plot", str(tmp_path / "x.png")]).exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--crosstable", "--fit"], "stands alone"),
         (["--fit", "--log", "missing.json"], "holds no matches"),
         (["--fit", "--ties", "odd"], "choose half or davidson"),
         (["--log", "x.json"], "goes with --fit"),

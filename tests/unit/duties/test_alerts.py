@@ -13,7 +13,7 @@ import stamina
 from aiohttp import web
 
 from config.errors import ConfigError
-from config.loop import LoopSettings
+from config.loop import GateSettings, LoopSettings
 from tests.unit.workqueue.conftest import running_voter
 from workqueue.duties.alerts import Alerts
 from workqueue.duties.bootstrap import DUTY as BOOTSTRAP
@@ -114,6 +114,10 @@ QUIET = {
     "games.none": config(last_selfplay_ms=NOW - 29 * MINUTE_MS),
     "worker.failing": worker(node_faults=2),
     "job.stuck": msgspec.structs.replace(status(running=(ROW,)), still_ms={"train-1": NOW - 9 * MINUTE_MS}),
+    "evaluation.late": msgspec.structs.replace(
+        config(candidates=(CandidateView("c" * 64, NOW - 3 * HOUR_MS, ()),)),
+        settings=LoopSettings(gate=GateSettings(wait_minutes_max=200)),
+    ),
     "jobs.failing": events("job.failed", 6, age_ms=HOUR_MS, kind="selfplay", reason="broken"),
     "disk.low": standing(store_used_mb=17_000),
     "quorum.at_risk": calm(voters=("voter-1",), reachable=frozenset({"voter-1"})),

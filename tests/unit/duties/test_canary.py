@@ -23,9 +23,11 @@ from workqueue.machine.commands import (
     Enqueue,
     Free,
     JobSpec,
+    PutSettings,
     QuarantineWorker,
     RegisterArtifact,
     RegisterWorker,
+    Release,
 )
 from workqueue.machine.outcomes import Granted, Lease, Refused
 from workqueue.machine.views import Match
@@ -61,6 +63,8 @@ class Cluster:
         self.context = context
         self.duty = Canary()
         self.workers: dict[str, bool] = {}  # name -> whether it cheats
+        self.lazy: set[str] = set()  # whose self-play is legal, but by another engine than asked for
+        self.makers: dict[str, str] = {}  # artifact -> by whom
         self.truth: dict[str, tuple[tuple[int, ...], ...]] = {}  # artifact -> how its games end by the rules
         self.numbers = itertools.count(1)
         self.clock_ms = 500 * CANARY_MS
@@ -96,15 +100,16 @@ class Cluster:
         )
         assert not isinstance(completed.settled[0], Refused), completed  # type: ignore[union-attr]
 
-    def _artifact(self, kind: str, ranks: tuple[tuple[int, ...], ...]) -> ArtifactRef:
+    def _artifact(self, maker: str, kind: str, ranks: tuple[tuple[int, ...], ...]) -> ArtifactRef:
         name = f"{next(self.numbers):064d}"
         self.truth[name] = ranks
+        self.makers[name] = maker
         return ArtifactRef(name, 10, kind)
 
     def _selfplay(self, name: str, lease: Lease) -> tuple[ArtifactRef, SelfplayResult]:
         payload = msgspec.msgpack.decode(lease.payload, type=SelfplayPayload)
         real = 0 if self.workers[name] else payload.games  # a cheat's shard holds nothing
-        ref = self._artifact("shard", ((1, 2),) * real)
+        ref = self._artifact(name, "shard", ((1, 2),) * real)
         shards = (ShardRef(ref.sha256, 10, payload.games, 100),)
         key = payload.player.key
         return ref, SelfplayResult(payload.games, 100, 100, 1, shards, (payload.games, 0), key, "")
@@ -114,7 +119,7 @@ class Cluster:
         seats = tuple(player.key for player in payload.entrants)
         chance = random.Random(payload.seed)
         real = tuple(chance.choice(((1, 2), (2, 1))) for _ in range(payload.games))
-        ref = self._artifact("games", real)
+        ref = self._artifact(name, "games", real)
         told = tuple((2, 1) for _ in real) if self.workers[name] else real
         games = tuple(
             GameResult(f"{payload.seed}-{k}", seats, ranks, 40, "x", f"o{k}", ref.sha256, k)
@@ -127,7 +132,13 @@ class Cluster:
         real = self.truth[payload.shard or payload.record]
         if self.workers[name]:
             return None, VerifyResult(ok=False, detail="I do not like it")
-        return None, VerifyResult(ok=True, games=len(real), outcomes=real, plies=(40,) * len(real))
+        told = VerifyResult(ok=True, games=len(real), outcomes=real, plies=(40,) * len(real))
+        if payload.asked is None or not real:
+            return None, told
+        assert payload.asked.seed == 1
+        decisions = 50 * len({lot % len(real) for lot in payload.again})
+        share = 40 if self.makers[payload.shard] in self.lazy else 97
+        return None, msgspec.structs.replace(told, decisions=decisions, agreed=decisions * share // 100)
 
     async def look(self, times: int = 6) -> None:
         """The duty looks, the workers work, and so on."""
@@ -182,6 +193,59 @@ async def test_invented_results_are_found_and_taken_back(cluster: Cluster, cheat
         audit = await cluster.context.query("audit")
         assert {entry["action"] for entry in audit} >= {"quarantine", "revoke"}
         assert all(entry["actor"] == "duty:canary" for entry in audit if entry["action"] == "revoke")
+
+
+async def test_legal_games_of_another_engine_are_found(cluster: Cluster) -> None:
+    """Some of its games are played again from their seeds by others, and do not come out the same."""
+    for name in ("w1", "w2", "w3"):
+        await cluster.join(name)
+    cluster.lazy.add("w2")
+    await cluster.add(*(selfplay(f"selfplay-{k}") for k in range(9)))
+    await cluster.work()
+    await cluster.look()
+    [(name, reason)] = (await cluster.quarantined()).items()
+    assert name == "w2"
+    assert "only 40 of 100 decisions" in reason or "only 20 of 50 decisions" in reason
+    assert {shard["worker"] for shard in await cluster.context.query("shards", config=CONFIG)} == {"w1", "w3"}
+
+
+async def test_shards_that_several_workers_had_a_part_in_convict_nobody(cluster: Cluster) -> None:
+    """Who took over a job with another's shards is not blamed for them; the shards are out of training."""
+    for name in ("w1", "w2", "w3"):
+        await cluster.join(name)
+    await cluster.add(selfplay("s"))
+    [outcome] = await cluster.context.propose(Claim("w1", "boot-w1", Free(4, 10, 10)))
+    assert isinstance(outcome, Granted)
+    lease = outcome.leases[0]
+    await cluster.context.propose(Release("w1", lease.job, lease.attempt, reason="stopped"))
+    [outcome] = await cluster.context.propose(Claim("w2", "boot-w2", Free(4, 10, 10)))
+    assert isinstance(outcome, Granted)
+    assert outcome.leases[0].attempt == 2
+    cluster.lazy.add("w2")
+    await cluster.do("w2", outcome.leases[0])
+    assert len(await cluster.context.query("shards", config=CONFIG)) == 1
+    await cluster.look()
+    assert await cluster.quarantined() == {}
+    assert await cluster.context.query("shards", config=CONFIG) == []
+    [revoked] = [entry for entry in await cluster.context.query("audit") if entry["action"] == "revoke"]
+    assert "several workers" in revoked["reason"]
+
+
+async def test_games_are_not_played_again_where_the_settings_say_so(cluster: Cluster) -> None:
+    """With `verify_games` 0 the rules alone are looked at."""
+    for name in ("w1", "w2"):
+        await cluster.join(name)
+    settings = await cluster.context.query("settings")
+    await cluster.context.propose(PutSettings({"verify_games": raw(0)}, settings["version"], ""))
+    cluster.lazy.add("w2")
+    await cluster.add(*(selfplay(f"selfplay-{k}") for k in range(9)))
+    await cluster.work()
+    await cluster.look()
+    assert await cluster.quarantined() == {}
+    rows = (await cluster.context.query("queue", kind="verify"))["jobs"]
+    payloads = [(await cluster.context.query("job", job=row["id"]))["payload"] for row in rows]
+    assert payloads
+    assert not any("asked" in payload or "again" in payload for payload in payloads)
 
 
 async def test_with_two_workers_the_rules_decide(cluster: Cluster) -> None:
@@ -262,6 +326,23 @@ def test_two_against_one(opinions: list[trust.Opinion], live: str, wrong: str) -
     """Neither maker nor checker is believed alone where a third can be asked."""
     found = trust.judged(DONE, opinions, live)
     assert (found.worker if found else "") == wrong
+
+
+@pytest.mark.parametrize(
+    ("decisions", "agreed", "agrees"), [(107, 104, True), (107, 90, True), (107, 87, False), (6, 4, True), (0, 0, True)]
+)
+def test_agreement_is_judged_by_its_error(decisions: int, agreed: int, *, agrees: bool) -> None:
+    """Rounding may move some of them; few of them say little."""
+    claim = trust.Claim("s", shard=True, games=1)
+    found = VerifyResult(ok=True, games=1, decisions=decisions, agreed=agreed)
+    assert trust.opinion("a", claim, found).agrees is agrees
+
+
+def test_the_lot_is_not_known_while_the_games_are_played() -> None:
+    """It follows from the time of completion too, and differs from result to result."""
+    results = [msgspec.structs.replace(DONE, ended_ms=at) for at in range(500)]
+    assert len({trust.chance_milli(each.lot) for each in results}) > 300
+    assert len({trust.lots_of(each, 2) for each in results}) == 500
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def moved(data: Data, *trainings: Training, settings: LoopSettings | None = None
     [
         (Data(500, 200, (250, 250)), (GOOD,), "selfplay.opening_plies", 1),
         (Data(500, 0, (450, 50)), (GOOD,), "selfplay.opening_plies", 1),
+        (Data(500, 0, (40, 420, 40)), (GOOD,), "selfplay.opening_plies", 1),
         (VARIED, (Training(990, 1000, "candidate"), Training(900, 950, "rejected")), "train.learning_rate_micro", -1),
         (VARIED, (Training(500, 700, "candidate"),), "train.steps", -1),
         (VARIED, (WEAK, WEAK), "selfplay.simulations_full", 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -280,6 +281,42 @@ def test_champions_that_lose_are_rolled_back_until_the_day_is_used_up(world: Wor
     assert "3 rollbacks" in world.view().halted
     assert [alert.name for alert in state.alerts.values()] == ["rollbacks"]
     assert {entry.action for entry in state.audit} >= {"halt", f"set champion/{CONFIG}"}
+
+
+@pytest.mark.parametrize("players", [2, 3, 4])
+def test_the_ladder_brings_games_that_a_regression_can_be_seen_in(players: int) -> None:
+    """Seated by the real tournament: of any number of players, some sets are of the two champions alone."""
+    from engine.tournament.play import Match as Seated
+    from engine.tournament.play import MatchSpec
+
+    config = f"hex8_{players}p"
+    view = msgspec.structs.replace(World().view(), config=config, champion="new", champion_since_ms=1)
+    old = gate.challenger("old", SETTINGS).key
+    found: list[Match] = []
+    for decision in gate.ladder(view, SETTINGS, "old", 5):
+        assert isinstance(decision.command, c.Enqueue)
+        [spec] = decision.command.jobs
+        payload = msgspec.msgpack.decode(spec.payload, type=TournamentPayload)
+        keys = [entrant.key for entrant in payload.entrants]
+        match = MatchSpec(
+            board="hex8",
+            players=players,
+            games=payload.games,
+            seed=payload.seed,
+            format=payload.format,
+            opening_plies=2,
+        )
+        # Line-ups and openings alone matter here: nobody decides a move.
+        for opening, seatings in itertools.chain(*Seated(match, [None] * len(keys), keys).rounds([])):  # type: ignore[list-item]
+            for seating in seatings:
+                seats = tuple(keys[seat] for seat in seating)
+                best = seats.index(old) if old in seats else 0  # the old one wins where it plays
+                ranks = tuple(1 if seat == best else 2 for seat in range(players))
+                name = f"{spec.id}/{opening.name}/{seats}"
+                found.append(Match(name, config, seats, ranks, 9, "x", opening.name, "ladder", spec.id, "w", 2))
+    later = [msgspec.structs.replace(each, job=f"{each.job}-{k}") for k in range(8) for each in found]
+    [decision] = gate.regression(view, SETTINGS, "old", later)
+    assert isinstance(decision.command, c.Rollback)
 
 
 def test_windows_grow_slower_than_the_data() -> None:

@@ -163,8 +163,11 @@ def test_revoked_data_leaves_windows_and_ratings(driver: Driver) -> None:
     assert [shard.sha256 for shard in driver.view("shards", config=CONFIG)] == ["early"]
     assert driver.view("elo") == before
     assert driver.do(c.Revoke(worker="w1", since_ms=driver.now_ms)).ids == ()
+    assert driver.do(c.Revoke(shards=("early", "unknown"), reason="who made it?")).ids == ("early",)
+    assert driver.view("shards", config=CONFIG) == ()
+    assert driver.view("elo") == before, "matches stay"
     assert driver.do(c.Revoke(reason="whose?")).code is o.Code.INVALID
-    assert [entry.action for entry in driver.view("audit")][:2] == ["revoke", "revoke"]
+    assert [entry.action for entry in driver.view("audit")][:3] == ["revoke"] * 3
 
 
 def test_revoking_a_model_takes_its_games_away(driver: Driver) -> None:

@@ -200,7 +200,7 @@ def test_matches_name_players_and_records(
     assert [game.id for game in again.games] == [game.id for game in result.games]
 
 
-def verified(tmp_path: Path, store: Store, **names: str) -> VerifyResult:
+def verified(tmp_path: Path, store: Store, **names: Any) -> VerifyResult:
     result = find("verify").run(Context(tmp_path / f"v{len(list(tmp_path.iterdir()))}", store), VerifyPayload(**names))
     assert isinstance(result, VerifyResult)
     return result
@@ -224,6 +224,26 @@ def test_verify_tells_what_a_shard_holds(tmp_path: Path, store: Store, data: tup
         found = verified(tmp_path, store, shard=wrong)
         assert not found.ok
         assert found.detail
+
+
+def test_verify_plays_games_again_as_they_were_asked_for(tmp_path: Path, store: Store, data: tuple[str, ...]) -> None:
+    """Of a first attempt and of a later one; other seeds, players and boards than asked for are findings."""
+    found = verified(tmp_path, store, shard=data[0], asked=SELFPLAY, again=(7, 8))
+    assert found.ok
+    assert found.decisions == found.agreed > 20
+    first = Context(tmp_path / "a", store)
+    first.stop_after = 220
+    more = msgspec.structs.replace(SELFPLAY, games=40)
+    with pytest.raises(Stopped):
+        find("selfplay").run(first, more)
+    result = find("selfplay").run(Context(tmp_path / "b", store, first.cursor), more)
+    for shard in result.shards:
+        found = verified(tmp_path, store, shard=shard.sha256, asked=more, again=(3,))
+        assert found.ok
+        assert found.decisions == found.agreed > 10
+    for other in ({"seed": 8}, {"seed": 5}, {"player": PlayerSpec("policy")}, {"board": "hex8"}):
+        asked = msgspec.structs.replace(SELFPLAY, **other)
+        assert not verified(tmp_path, store, shard=data[0], asked=asked, again=(7,)).ok
 
 
 def test_verify_tells_how_match_games_really_ended(tmp_path: Path, store: Store) -> None:

@@ -12,9 +12,16 @@ import pytest
 
 from engine.players.player import PlayerConfig, make
 from engine.rules.geometry import geometry
+from engine.threads import use
 from engine.tournament.crosstable import crosstable, draw_crosstable, text_table
 from engine.tournament.pairing import gain, met_counts, next_round, posterior
 from engine.tournament.play import MatchSpec, play
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Threads wait for each other for ever where other programs keep the processors busy."""
+    use(1)
 
 
 class Game(NamedTuple):
