@@ -53,7 +53,6 @@ class RaftSettings(Section, frozen=True):
 
     election_ms_min: Positive = 300
     election_ms_max: Positive = 600
-    fsync: bool = True
     snapshot_bytes: Positive = 64 << 20  # a snapshot is taken when the log has grown by this much
 
     def __post_init__(self) -> None:

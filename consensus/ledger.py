@@ -54,28 +54,23 @@ class Ledger:
         chain = hashlib.sha256(self.chain)
         chain.update(entry)
         self.chain = chain.digest()
-        return self._outcomes(commands)
+        return [self._one(command) for command in commands]
 
-    def _outcomes(self, commands: list[Command]) -> list[object]:
-        values, answered = self.values, self.answered
-        outcomes: list[object] = []
-        for command in commands:
-            client, seq, op, key = command.client, command.seq, command.op, command.key
-            last = answered.get(client)
-            if last is not None and seq <= last[0]:
-                outcomes.append(last[1] if seq == last[0] else None)
-                continue
-            outcome: bytes | None = None
-            if op == "put":
-                values[key] = command.value
-            elif op == "get":
-                outcome = values.get(key)
-            else:
-                outcome = values[key] = values.get(key, b"") + command.value
-            answered[client] = (seq, outcome)
-            self.applied += 1
-            outcomes.append(outcome)
-        return outcomes
+    def _one(self, command: Command) -> bytes | None:
+        client, seq, op, key = command.client, command.seq, command.op, command.key
+        last = self.answered.get(client)
+        if last is not None and seq <= last[0]:
+            return last[1] if seq == last[0] else None
+        outcome: bytes | None = None
+        if op == "put":
+            self.values[key] = command.value
+        elif op == "get":
+            outcome = self.values.get(key)
+        else:
+            outcome = self.values[key] = self.values.get(key, b"") + command.value
+        self.answered[client] = (seq, outcome)
+        self.applied += 1
+        return outcome
 
     def snapshot(self) -> Iterator[bytes]:
         """Yield the state in chunks of many keys."""

@@ -34,7 +34,6 @@ def replica_settings(config: VoterConfig) -> ReplicaSettings:
         key=config.key,
         election_ms=(raft.election_ms_min, raft.election_ms_max),
         heartbeat_ms=max(10, min(50, raft.election_ms_min // 4)),
-        fsync=raft.fsync,
         snapshot_bytes=raft.snapshot_bytes,
     )
 

@@ -63,10 +63,11 @@ def _again(context: Context, shard: Any, asked: SelfplayPayload, games: list[int
     weights = engine.weights(context, asked.player.model)
     module = engine.load("selfplay.again")
     try:
-        told = module.agreement(
-            spec_of(asked, before), shard, games, weights=weights, device=context.device,
-            progress=engine.tell(context), should_stop=context.should_stop,
-        )  # fmt: skip
+        with engine.computing(context):
+            told = module.agreement(
+                spec_of(asked, before), shard, games, weights=weights, device=context.device,
+                progress=engine.tell(context), should_stop=context.should_stop,
+            )  # fmt: skip
     except engine.load("nets.store").ModelError as error:
         raise JobError("player.unusable", f"player {asked.player.key} cannot be made: {error}") from error
     if context.should_stop():
