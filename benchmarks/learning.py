@@ -50,7 +50,7 @@ from engine.tournament.play import MatchSpec
 from engine.training.train import TrainSpec, TrainSummary, train
 
 RESULTS = Path(__file__).parent / "results"
-PLAN_MINUTES = 40.0  # what the default plan takes on four quiet cores
+PLAN_MINUTES = 30.0  # what the default plan takes on four quiet cores
 ALIVE_S = 5.0
 
 
@@ -63,15 +63,15 @@ class Plan:
     size: str = "32x4"
     generations: int = 8
     heuristic_games: int = 0  # from which the first generation learns; 0 = its own
-    games: int = 6000
-    steps: int = 1200
+    games: int = 6000  # of a generation, on average: from half of that in the first to one and a half in the last
+    steps: int = 1200  # likewise
     window: int = 3  # generations of games that a training sees
     simulations: int = 32
     simulations_fast: int = 8
     full_share: float = 0.25
     learning_rate: float = 2e-3
     searched_value: float = 0.0
-    match_games: int = 200  # against the predecessor; half of that against the one before and the heuristic
+    match_games: int = 400  # against the predecessor; half of that against the one before and the heuristic
     match_simulations: int = 16
     final_games: int = 400
     final_simulations: int = 32
@@ -82,6 +82,10 @@ class Plan:
     def config(self) -> str:
         """Name of board and player count."""
         return f"{self.board}-{self.players}p"
+
+    def share(self, number: int) -> float:
+        """Return a generation's part of the average one: a weak player's games soon have nothing more to teach."""
+        return 0.5 + (number - 1) / (self.generations - 1) if self.generations > 1 else 1.0
 
     def scaled(self, factor: float) -> Plan:
         """Return the plan with more or fewer games and steps to learn from; the matches stay."""
@@ -195,7 +199,7 @@ class Run:
     def selfplay(self, number: int, weights: Path | None) -> Games:
         """Play a generation's games, the heuristic's without weights."""
         plan, begun = self.plan, time.monotonic()
-        games = plan.games if weights else plan.heuristic_games
+        games = round(plan.games * plan.share(number)) if weights else plan.heuristic_games
         player = PlayerConfig("gumbel", plan.simulations) if weights else PlayerConfig("heuristic")
         tasks: list[Future[Any]] = []
         for part in range(plan.threads):
@@ -218,8 +222,9 @@ class Run:
         out.mkdir(exist_ok=True)
         shards = [self.folder / name for games in self.played[-plan.window :] for name in games.shards]
         spec = TrainSpec(
-            board=plan.board, players=plan.players, steps=plan.steps, seed=plan.seed + number, size=plan.size,
-            checkpoint_steps=0, learning_rate=plan.learning_rate, searched_value=plan.searched_value,
+            board=plan.board, players=plan.players, steps=round(plan.steps * plan.share(number)), size=plan.size,
+            seed=plan.seed + number, checkpoint_steps=0, learning_rate=plan.learning_rate,
+            searched_value=plan.searched_value,
         )  # fmt: skip
         torch.set_num_threads(plan.threads)
         return train(spec, shards, out, parent=parent, progress=lambda _: self.alive())

@@ -34,7 +34,9 @@ def ablate(plan: Plan, folder: Path, parent: Path | None = None) -> dict[str, An
     """Play and train every variant; returns a table."""
     with ProcessPoolExecutor(plan.threads, get_context("spawn"), initializer=one_thread) as pool:
         if parent is None:
-            base = Run(replace(plan, heuristic_games=plan.heuristic_games or HEURISTIC_GAMES), folder, pool)
+            base = Run(
+                replace(plan, generations=1, heuristic_games=plan.heuristic_games or HEURISTIC_GAMES), folder, pool
+            )
             base.untrained()
             base.played = [Games()]
             base.learn(1)
@@ -49,7 +51,14 @@ def _variant(
     mean = plan.full_share * plan.simulations + (1 - plan.full_share) * plan.simulations_fast
     games = round(plan.games * mean / (share * full + (1 - share) * fast))
     mine = replace(
-        plan, simulations=full, full_share=share, simulations_fast=fast, games=games, heuristic_games=0, window=1
+        plan,
+        simulations=full,
+        full_share=share,
+        simulations_fast=fast,
+        games=games,
+        heuristic_games=0,
+        window=1,
+        generations=1,
     )
     where = folder / f"{full}-{round(100 * share)}"
     run = Run(mine, where, pool)
