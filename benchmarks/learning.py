@@ -29,6 +29,7 @@ import torch
 
 from benchmarks.facts import facts
 from benchmarks.learning_play import (
+    ANCHORS,
     Games,
     Played,
     Result,
@@ -40,6 +41,7 @@ from benchmarks.learning_play import (
     selfplay_part,
     steps,
     timed,
+    train_part,
 )
 from engine.nets.net import Net, parse_size
 from engine.nets.store import Manifest, save
@@ -47,10 +49,10 @@ from engine.players.player import PlayerConfig
 from engine.rules.geometry import geometry
 from engine.selfplay import SelfplaySpec
 from engine.tournament.play import MatchSpec
-from engine.training.train import TrainSpec, TrainSummary, train
+from engine.training.train import TrainSpec
 
 RESULTS = Path(__file__).parent / "results"
-PLAN_MINUTES = 30.0  # what the default plan takes on four quiet cores
+PLAN_MINUTES = 12.0  # what the default plan takes on four quiet cores
 ALIVE_S = 5.0
 
 
@@ -61,17 +63,17 @@ class Plan:
     board: str = "square8"
     players: int = 2
     size: str = "32x4"
-    generations: int = 8
+    generations: int = 6
     heuristic_games: int = 0  # from which the first generation learns; 0 = its own
-    games: int = 6000  # of a generation, on average: from half of that in the first to one and a half in the last
-    steps: int = 1200  # likewise
+    games: int = 3000  # of a generation, on average: from half of that in the first to one and a half in the last
+    steps: int = 600  # likewise
     window: int = 3  # generations of games that a training sees
     simulations: int = 32
     simulations_fast: int = 8
     full_share: float = 0.25
-    learning_rate: float = 2e-3
-    searched_value: float = 0.0
-    match_games: int = 400  # against the predecessor; half of that against the one before and the heuristic
+    learning_rate: float = 4e-3
+    precision: str = "bfloat16"
+    match_games: int = 300  # against the predecessor; half of that against the one before and the heuristic
     match_simulations: int = 16
     final_games: int = 400
     final_simulations: int = 32
@@ -103,9 +105,12 @@ class Generation:
     positions: int = 0
     entropy: float = 0.0
     selfplay_s: float = 0.0
+    selfplay_cpu_s: float = 0.0
     train_s: float = 0.0
+    train_cpu_s: float = 0.0
     match_s: float = 0.0
-    minutes: float = 0.0  # of the run when it was rated
+    match_cpu_s: float = 0.0
+    minutes: float = 0.0  # of the run when it was made
     losses: dict[str, float] = field(default_factory=dict)
     scores: list[Score] = field(default_factory=list)
 
@@ -188,13 +193,14 @@ class Run:
 
     # ---- a generation
 
-    def untrained(self) -> str:
-        """Make the net that knows nothing; returns its model id."""
+    def untrained(self) -> None:
+        """Make generation 0, the net that knows nothing."""
         plan, out = self.plan, self.weights(0).parent
         out.mkdir(exist_ok=True)
         torch.manual_seed(plan.seed)
         net = Net(geometry(plan.board, plan.players), *parse_size(plan.size))
-        return save(net, Manifest(plan.board, plan.players, plan.size), out)[1]
+        _, model = save(net, Manifest(plan.board, plan.players, plan.size), out)
+        self.generations, self.played = [Generation("g0", model)], [Games()]
 
     def selfplay(self, number: int, weights: Path | None) -> Games:
         """Play a generation's games, the heuristic's without weights."""
@@ -216,56 +222,40 @@ class Run:
             sum(part.entropy * part.positions for part in parts) / max(1, positions), time.monotonic() - begun, cpu_s,
         )  # fmt: skip
 
-    def train(self, number: int, parent: Path | None) -> TrainSummary:
-        """Train a generation's net on the window."""
+    def train(self, number: int) -> Future[Any]:
+        """Begin to train a generation's net on the window, in one process.
+
+        Threads of one training wait for each other at every layer, which costs more than they bring as soon as anything
+        else runs; the other processes rate the parent meanwhile.
+        """
         plan, out = self.plan, self.weights(number).parent
         out.mkdir(exist_ok=True)
         shards = [self.folder / name for games in self.played[-plan.window :] for name in games.shards]
         spec = TrainSpec(
             board=plan.board, players=plan.players, steps=round(plan.steps * plan.share(number)), size=plan.size,
-            seed=plan.seed + number, checkpoint_steps=0, learning_rate=plan.learning_rate,
-            searched_value=plan.searched_value,
+            seed=plan.seed + number, checkpoint_steps=0, learning_rate=plan.learning_rate, precision=plan.precision,
         )  # fmt: skip
-        torch.set_num_threads(plan.threads)
-        return train(spec, shards, out, parent=parent, progress=lambda _: self.alive())
+        return self.pool.submit(timed, train_part, spec, shards, out, self.weights(number - 1))
 
-    def match(self, name: str, weights: Path, other: str, games: int, simulations: int, seed: int) -> Played:
-        """Play a net against an anchor or an earlier generation, split over the processes."""
-        plan = self.plan
-        theirs = None if other in ("random", "heuristic") else self.weights(int(other.removeprefix("g")))
+    def match(self, number: int, other: str, games: int, simulations: int, seed: int) -> Played:
+        """Play a generation against an anchor or an earlier one, split over the processes that do not train."""
+        plan, processes = self.plan, max(1, self.plan.threads - 1)
+        theirs = None if other in ANCHORS else self.weights(int(other.removeprefix("g")))
         configs = (PlayerConfig("gumbel", simulations), PlayerConfig("gumbel" if theirs else other, simulations))
-        sets = max(1, round(games / plan.players / plan.threads)) * plan.players
+        sets = max(1, round(games / plan.players / processes)) * plan.players
         tasks: list[Future[Any]] = []
-        for part in range(plan.threads):
+        for part in range(processes):
             spec = MatchSpec(
                 board=plan.board, players=plan.players, games=sets, seed=seed * 100 + part, format="gauntlet"
             )
-            tasks.append(self.pool.submit(timed, match_part, spec, configs, (weights, theirs), (name, other)))
+            weights, names = (self.weights(number), theirs), (f"g{number}", other)
+            tasks.append(self.pool.submit(timed, match_part, spec, configs, weights, names))
         parts, cpu_s = self.gather(tasks)
         score = Score(other, sum(won for won, _, _ in parts), sum(count for _, count, _ in parts))
         return Played(score, [result for _, _, results in parts for result in results], cpu_s)
 
-    def generation(self, number: int) -> None:
-        """Play, train and rate; the untrained net is only rated."""
-        if number == 0:
-            found = Generation("g0", self.untrained())
-            if not self.played:
-                self.played.append(Games())
-        else:
-            found = self.learn(number)
-        begun = time.monotonic()
-        for other, games in self.opponents(number):
-            played = self.match(found.name, self.weights(number), other, games, self.plan.match_simulations, 7 + number)
-            found.scores.append(played.score)
-            self.results += played.results
-        found.match_s, found.minutes = time.monotonic() - begun, self.seconds / 60
-        self.generations.append(found)
-        self.save()
-        elo = ratings(rate(self.plan.config, self.results))[found.name]["elo"]
-        self.say(f"generation {number}: Elo {elo:.0f}, " + ", ".join(map(str, found.scores)))
-
-    def learn(self, number: int) -> Generation:
-        """Make a generation's games and train on them."""
+    def learn(self, number: int, *, rate_parent: bool = True) -> None:
+        """Make a generation: games, then training, and matches of its parent meanwhile."""
         by_heuristic = number == 1 and self.plan.heuristic_games
         if len(self.played) == number:
             self.played.append(self.selfplay(number, None if by_heuristic else self.weights(number - 1)))
@@ -275,7 +265,10 @@ class Run:
             f"generation {number}: {games.games} games of {'the heuristic' if by_heuristic else f'g{number - 1}'}, "
             f"{games.positions} positions, entropy {games.entropy:.2f}, {games.seconds:.0f} s"
         )
-        done = self.train(number, self.weights(number - 1))
+        training = self.train(number)
+        if rate_parent:
+            self.rate(number - 1)
+        (done,), cpu_s = self.gather([training])
         losses = {
             "loss": done.loss, "policy": done.policy_loss, "value": done.value_loss, "heldout": done.heldout_loss,
         }  # fmt: skip
@@ -283,10 +276,29 @@ class Run:
             f"generation {number}: {done.steps} steps, {done.seconds:.0f} s, "
             + ", ".join(f"{k} {v:.3f}" for k, v in losses.items())
         )
-        return Generation(
-            f"g{number}", done.model, games.games, games.positions, games.entropy, games.seconds, done.seconds,
-            losses=losses,
+        self.generations.append(
+            Generation(
+                f"g{number}", done.model, games.games, games.positions, games.entropy, games.seconds, games.cpu_s,
+                done.seconds, cpu_s, minutes=self.seconds / 60, losses=losses,
+            )
         )  # fmt: skip
+        self.save()
+
+    def rate(self, number: int) -> None:
+        """Let a generation meet its opponents, if it has not."""
+        found = self.generations[number]
+        if found.scores:
+            return
+        begun = time.monotonic()
+        for other, games in self.opponents(number):
+            played = self.match(number, other, games, self.plan.match_simulations, 7 + number)
+            found.scores.append(played.score)
+            self.results += played.results
+            found.match_cpu_s += played.cpu_s
+        found.match_s = time.monotonic() - begun
+        self.save()
+        elo = ratings(rate(self.plan.config, self.results))[found.name]["elo"]
+        self.say(f"generation {number}: Elo {elo:.0f}, " + ", ".join(map(str, found.scores)))
 
     def opponents(self, number: int) -> list[tuple[str, int]]:
         """Return whom a generation meets and how often."""
@@ -297,8 +309,8 @@ class Run:
     def final(self) -> list[Score]:
         """Play the matches that count."""
         plan, last, scores = self.plan, len(self.generations) - 1, []
-        for name in ("random", "heuristic"):
-            played = self.match(f"g{last}", self.weights(last), name, plan.final_games, plan.final_simulations, 1001)
+        for name in ANCHORS:
+            played = self.match(last, name, plan.final_games, plan.final_simulations, 1001)
             scores.append(played.score)
             self.say(f"final, {plan.final_simulations} simulations: {played.score}")
         return scores
@@ -309,8 +321,11 @@ def run(plan: Plan, folder: Path) -> dict[str, Any]:
     with ProcessPoolExecutor(plan.threads, get_context("spawn"), initializer=one_thread) as pool:
         learning = Run(plan, folder, pool)
         learning.restore()
+        if not learning.generations:
+            learning.untrained()
         for number in range(len(learning.generations), plan.generations + 1):
-            learning.generation(number)
+            learning.learn(number)
+        learning.rate(plan.generations)
         final = learning.final() if plan.final_games else []
     fitted = rate(plan.config, learning.results)
     return {

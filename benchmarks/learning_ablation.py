@@ -17,7 +17,7 @@ from shutil import copyfile
 from typing import Any
 
 from benchmarks.learning import Plan, Run
-from benchmarks.learning_play import Games, one_thread
+from benchmarks.learning_play import one_thread
 from engine.nets.store import digest
 
 # Name, simulations of a full search, share of moves with one, simulations of the others.
@@ -38,8 +38,7 @@ def ablate(plan: Plan, folder: Path, parent: Path | None = None) -> dict[str, An
                 replace(plan, generations=1, heuristic_games=plan.heuristic_games or HEURISTIC_GAMES), folder, pool
             )
             base.untrained()
-            base.played = [Games()]
-            base.learn(1)
+            base.learn(1, rate_parent=False)
             parent = base.weights(1)
         rows = [_variant(plan, folder, pool, parent, *variant) for variant in VARIANTS]
     return {"plan": asdict(plan), "parent": digest(parent.read_bytes()), "rows": rows}
@@ -62,20 +61,20 @@ def _variant(
     )
     where = folder / f"{full}-{round(100 * share)}"
     run = Run(mine, where, pool)
-    run.weights(0).parent.mkdir(parents=True, exist_ok=True)
+    where.mkdir(exist_ok=True)
+    run.untrained()
     copyfile(parent, run.weights(0))
-    run.played = [Games()]
     begun = time.monotonic()
-    learnt = run.learn(1)
+    run.learn(1, rate_parent=False)
+    learnt = run.generations[1]
     scores = [
-        run.match("g1", run.weights(1), other, plan.final_games, plan.match_simulations, 2001).score
-        for other in ("heuristic", "g0")
+        run.match(1, other, plan.final_games, plan.match_simulations, 2001).score for other in ("heuristic", "g0")
     ]
     run.say(f"{name}: " + ", ".join(map(str, scores)))
     return {
         "name": name, "simulations": full, "full_share": share, "simulations_fast": fast, "games": learnt.games,
         "positions": learnt.positions, "entropy": learnt.entropy, "selfplay_s": learnt.selfplay_s,
-        "selfplay_cpu_s": run.played[1].cpu_s, "train_s": learnt.train_s, "seconds": time.monotonic() - begun,
+        "selfplay_cpu_s": learnt.selfplay_cpu_s, "train_s": learnt.train_s, "seconds": time.monotonic() - begun,
         "heldout": learnt.losses["heldout"], "scores": [asdict(score) for score in scores],
     }  # fmt: skip
 

@@ -21,6 +21,7 @@ from engine.selfplay import SelfplaySpec
 from engine.selfplay import play as play_games
 from engine.tournament.play import MatchSpec, points
 from engine.tournament.play import play as play_match
+from engine.training.train import TrainSpec, TrainSummary, train
 
 ANCHORS = {"random": RANDOM, "heuristic": HEURISTIC}
 T = TypeVar("T")
@@ -138,6 +139,11 @@ def selfplay_part(spec: SelfplaySpec, folder: Path, weights: Path | None) -> Gam
     shards: list[str] = []
     done = play_games(spec, folder, weights=weights, on_shard=lambda path, _: shards.append(path.name))
     return Games(shards, done.games, done.positions, done.policy_entropy)
+
+
+def train_part(spec: TrainSpec, shards: Sequence[Path], out: Path, parent: Path) -> TrainSummary:
+    """Train a net on games."""
+    return train(spec, shards, out, parent=parent)
 
 
 def match_part(

@@ -61,7 +61,6 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     patience: int = 0  # held-out looks without improvement before stopping; 0 = never stop early
     optimizer: str = "adamw"
     precision: str = "auto"  # float32, bfloat16, or by the device: bfloat16 on a GPU
-    searched_value: float = 0.0  # share of the value target that is the searched chance; the rest is the result
     surprise: float = 0.0  # share of picks in proportion to how much a target surprises the parent
     parents: tuple[str, ...] = ()
 
@@ -73,8 +72,6 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} {value!r}: choose one of {', '.join(known)}")
         if not 0 <= self.surprise <= 1:
             raise ValueError("surprise is a share: 0 to 1")
-        if not 0 <= self.searched_value <= 1:
-            raise ValueError("searched_value is a share: 0 to 1")
 
 
 class TrainSummary(msgspec.Struct, frozen=True):
@@ -114,7 +111,7 @@ def losses(heads: Heads, batch: Batch, where: Geometry, device: torch.device) ->
     owner = torch.from_numpy(batch.owner).to(device)
     return {
         "policy": policy,
-        "value": functional.cross_entropy(heads.value, torch.from_numpy(batch.value).to(device)),
+        "value": functional.cross_entropy(heads.value, torch.from_numpy(batch.winner).to(device)),
         "rank": functional.binary_cross_entropy_with_logits(heads.rank, torch.from_numpy(batch.rank).to(device)),
         "owner": functional.cross_entropy(heads.owner.flatten(2), owner, ignore_index=-1),
         "margin": functional.mse_loss(heads.margin, torch.from_numpy(batch.margin).to(device)),
@@ -163,7 +160,7 @@ class Training:
         """Take one step; a batch whose loss or gradient is not a number is skipped and counted."""
         rng = np.random.default_rng([self.spec.seed, self.step])
         picked = np.sort(rng.choice(self.train_ids, min(self.spec.batch_size, len(self.train_ids)), p=self.chances))
-        batch = make_batch(self.window, picked[self.ranks.number :: self.ranks.size], rng, self.spec.searched_value)
+        batch = make_batch(self.window, picked[self.ranks.number :: self.ranks.size], rng)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.net.train()

@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     codes: Words  # [batch, width] legal codes, turned as the planes
     legal: NDArray[np.bool_]  # [batch, width]
     policy: Floats  # [batch, width]
-    value: Floats  # [batch, players] chance of each relative seat to win: the result, mixed with what a search found
+    winner: NDArray[np.int64]  # [batch] relative seat of the winner
     rank: Floats  # [batch, players] placement in 0..1 by relative seat
     owner: NDArray[np.int64]  # [batch, frame] final owner by relative seat + 1, 0 nobody, -1 off the board
     margin: Floats  # [batch, 2 * players]
@@ -44,7 +44,6 @@ class Window(NamedTuple):
     start: NDArray[np.int64]  # [positions] first entry of the policy target
     code: Words
     prob: Floats
-    searched: Floats  # [positions] searched chance of the player to move, -1 where nothing was searched
     finals: Words  # [games, words]
     ranks: NDArray[np.int8]  # [games, players]
     heldout: NDArray[np.bool_]  # [positions]
@@ -94,7 +93,6 @@ def load_window(paths: Sequence[Path], heldout: float, report: Callable[[str], N
         np.concatenate([[0], np.cumsum(count, dtype=np.int64)[:-1]]),
         np.concatenate([s.targets_code for s, _, _ in shards]),
         np.concatenate([s.targets_prob for s, _, _ in shards]).astype(np.float32),
-        np.concatenate([s.targets_value for s, _, _ in shards]).astype(np.float32),
         np.concatenate([finals for _, _, finals in shards]),
         np.concatenate([s.ranks for s, _, _ in shards]),
         held[game],
@@ -119,24 +117,6 @@ def _relative(values: np.ndarray, movers: Words) -> np.ndarray:
     players = values.shape[1]
     seats = (np.arange(players)[None, :] + (movers[:, None] - 1)) % players
     return np.take_along_axis(values, seats, axis=1)
-
-
-def chances(ranks: Floats, searched: Floats, share: float) -> Floats:
-    """Return the chances of the relative seats to win [n, players]: the result and, for `share` of it, the search.
-
-    One result says little of a position half-way; the search is less noisy but only as good as the net that judged.
-    What a search leaves to the opponents goes to the winner among them, in equal parts where the player to move won.
-    """
-    n, players = ranks.shape
-    result = np.zeros((n, players), np.float32)
-    result[np.arange(n), ranks.argmin(1)] = 1.0
-    others = result.copy()
-    others[:, 0] = 0.0
-    others[result[:, 0] > 0, 1:] = 1 / (players - 1)
-    found = searched[:, None] * np.eye(1, players, dtype=np.float32) + (1 - searched[:, None]) * others
-    weight = np.where(searched >= 0, np.float32(share), np.float32(0.0))[:, None]
-    mixed: Floats = (1 - weight) * result + weight * found
-    return mixed
 
 
 def _owners(window: Window, picked: NDArray[np.int64], movers: Words) -> NDArray[np.int64]:
@@ -178,9 +158,7 @@ def _turn(
         codes[j, : counts[j]] = images
 
 
-def make_batch(
-    window: Window, picked: NDArray[np.int64], rng: np.random.Generator | None, searched_share: float = 0.0
-) -> Batch:
+def make_batch(window: Window, picked: NDArray[np.int64], rng: np.random.Generator | None) -> Batch:
     """Return the batch of chosen positions, turned at random when `rng` is given."""
     where = window.where
     states = np.ascontiguousarray(window.states[picked])
@@ -207,7 +185,7 @@ def make_batch(
         codes,
         np.arange(codes.shape[1])[None, :] < counts[:, None],
         policy,
-        chances(ranks, window.searched[picked], searched_share),
+        ranks.argmin(1),
         ((players - ranks) / (players - 1)).astype(np.float32),
         owner,
         np.concatenate([territory, rings], 1).astype(np.float32),

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import learning
-from benchmarks.learning import Plan, run
+from benchmarks.learning import Plan, Run, run
 from benchmarks.learning_play import Result, Score, one_thread, rate, ratings, steps
 from engine.nets.net import Net, parse_size
 from engine.nets.store import Manifest, save
@@ -106,7 +105,7 @@ def test_a_run_that_was_cut_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     cut.mkdir()
     expected = run(plan, whole)
     with monkeypatch.context() as patch:
-        patch.setattr(learning, "train", _cut)
+        patch.setattr(Run, "train", _cut)
         with pytest.raises(InterruptedError):
             run(plan, cut)
     found = run(plan, cut)
