@@ -16,8 +16,8 @@ from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
-from benchmarks.learning import Plan, Run
 from benchmarks.learning_play import one_thread
+from benchmarks.learning_run import Plan, Run
 from engine.nets.store import digest
 
 # Name, simulations of a full search, share of moves with one, simulations of the others.

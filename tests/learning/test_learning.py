@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.learning import Plan, Run, run
 from benchmarks.learning_play import Result, Score, one_thread, rate, ratings, steps
+from benchmarks.learning_run import Plan, Run, run
 from engine.nets.net import Net, parse_size
 from engine.nets.store import Manifest, save
 from engine.players.player import PlayerConfig, make
