@@ -51,9 +51,10 @@ def _elo(axes: Axes, found: dict[str, Any]) -> None:
     axes.axhline(0, color=COLOURS["random"], linestyle="--", label="random")
     for k, step in enumerate(found["steps"][: len(rows) - 1]):
         axes.annotate(
-            f"{step['elo']:+.0f}", (k + 1, elo[k + 1]), xytext=(0, 12), textcoords="offset points", ha="center",
-            fontsize=8, color="tab:purple",
+            f"{step['elo']:+.0f} ± {(step['high'] - step['low']) / 2:.0f}", (k + 1, elo[k + 1]), xytext=(6, -12),
+            textcoords="offset points", fontsize=8, color="tab:purple",
         )  # fmt: skip
+    axes.set_xlim(-0.4, len(rows) + 0.1)
     axes.margins(y=0.12)
     games = sum(each["games"] for each in found["results"])
     axes.set_title(f"Elo with 95 % interval, one fit of {games} games (random = 0)", fontsize=10)

@@ -83,6 +83,14 @@ class Games:
     cpu_s: float = 0.0
 
 
+def summed(results: Sequence[Result]) -> list[Result]:
+    """Return the results with equal ones added up."""
+    counted: Counter[tuple[tuple[str, ...], tuple[int, ...]]] = Counter()
+    for each in results:
+        counted[each.seats, each.ranks] += each.games
+    return [Result(seats, ranks, games) for (seats, ranks), games in sorted(counted.items())]
+
+
 def rate(config: str, results: Sequence[Result]) -> Fitted:
     """Fit the strengths of everyone who played, random pinned."""
     games = []

@@ -25,6 +25,7 @@ from benchmarks.learning_play import (
     ratings,
     selfplay_part,
     steps,
+    summed,
     timed,
     train_part,
 )
@@ -316,5 +317,5 @@ def run(plan: Plan, folder: Path) -> dict[str, Any]:
         "cpu_minutes": learning.cpu_s / 60, "sessions": learning.sessions, "elo": ratings(fitted),
         "steps": steps(fitted, [each.name for each in learning.generations]),
         "generations": [asdict(each) for each in learning.generations], "final": [asdict(each) for each in final],
-        "results": [asdict(each) for each in learning.results],
+        "results": [asdict(each) for each in summed(learning.results)],
     }  # fmt: skip
