@@ -48,7 +48,7 @@ def against_random(weights: Path, games: int) -> Score:
 def test_a_minute_from_nothing_beats_random(tmp_path: Path) -> None:
     """A small net with random weights, then two generations of 150 own games: random wins less and less."""
     weights = untrained(tmp_path / "g0", "16x2")
-    scores, shards = [against_random(weights, 100)], list[Path]()
+    scores, shards = [against_random(weights, 60)], list[Path]()
     for number in (1, 2):
         spec = SelfplaySpec(
             board="square8", players=2, player=PlayerConfig("gumbel", 16), player_key="x", games=150, seed=number,
@@ -61,10 +61,10 @@ def test_a_minute_from_nothing_beats_random(tmp_path: Path) -> None:
         out = tmp_path / f"g{number}"
         out.mkdir()
         weights = Path(train(learning, shards, out, parent=weights).path)
-        scores.append(against_random(weights, 100))
+        scores.append(against_random(weights, 60))
     first, second, third = scores
     assert second.low > first.high, list(map(str, scores))
-    assert third.low > 0.65, list(map(str, scores))
+    assert third.low > 0.6, list(map(str, scores))
 
 
 def test_generations_are_rated_together() -> None:
