@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
@@ -226,7 +227,7 @@ class Run:
         plan, processes = self.plan, max(1, self.plan.threads - 1)
         theirs = None if other in ANCHORS else self.weights(int(other.removeprefix("g")))
         configs = (PlayerConfig("gumbel", simulations), PlayerConfig("gumbel" if theirs else other, simulations))
-        sets = max(1, round(games / plan.players / processes)) * plan.players
+        sets = math.ceil(games / plan.players / processes) * plan.players
         tasks: list[Future[Any]] = []
         for part in range(processes):
             spec = MatchSpec(
