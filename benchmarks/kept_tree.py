@@ -18,7 +18,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.facts import facts
-from benchmarks.learning import RESULTS, Score, one_thread
+from benchmarks.learning import RESULTS
+from benchmarks.learning_play import Score, one_thread
 from engine.nets.evaluator import NetEvaluator
 from engine.nets.store import load
 from engine.players.player import GumbelPlayer, PlayerConfig

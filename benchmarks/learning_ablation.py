@@ -1,7 +1,8 @@
 """What a budget of evaluations buys: one generation of self-play from the same net, with different searches.
 
 Every variant plays as many games as the same number of evaluations allows, trains the same number of steps from the
-same parent on its own games alone, and meets that parent and the heuristic. Called by `benchmarks.learning --ablation`.
+same parent on its own games alone, and meets that parent and the heuristic. Called by `benchmarks.learning --ablation`;
+the parent is the net that `--parent` names, or one that has learnt from games of the heuristic.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
-from benchmarks.learning import Plan, Run, one_thread
+from benchmarks.learning_play import one_thread
+from benchmarks.learning_run import Plan, Run
+from engine.nets.store import digest
 
 # Name, simulations of a full search, share of moves with one, simulations of the others.
 VARIANTS = (
@@ -23,15 +27,21 @@ VARIANTS = (
     ("32 simulations", 32, 1.0, 32),
     ("playout cap: 32 for a quarter, 8 else", 32, 0.25, 8),
 )
+HEURISTIC_GAMES = 2000  # that a parent learns from where none is given
 
 
-def ablate(plan: Plan, folder: Path) -> dict[str, Any]:
+def ablate(plan: Plan, folder: Path, parent: Path | None = None) -> dict[str, Any]:
     """Play and train every variant; returns a table."""
     with ProcessPoolExecutor(plan.threads, get_context("spawn"), initializer=one_thread) as pool:
-        base = Run(replace(plan, generations=0), folder, pool)
-        parent = base.restore() or base.generation(0, None)
+        if parent is None:
+            base = Run(
+                replace(plan, generations=1, heuristic_games=plan.heuristic_games or HEURISTIC_GAMES), folder, pool
+            )
+            base.untrained()
+            base.learn(1, rate_parent=False)
+            parent = base.weights(1)
         rows = [_variant(plan, folder, pool, parent, *variant) for variant in VARIANTS]
-    return {"plan": asdict(plan), "rows": rows}
+    return {"plan": asdict(plan), "parent": digest(parent.read_bytes()), "rows": rows}
 
 
 def _variant(
@@ -39,37 +49,45 @@ def _variant(
 ) -> dict[str, Any]:
     mean = plan.full_share * plan.simulations + (1 - plan.full_share) * plan.simulations_fast
     games = round(plan.games * mean / (share * full + (1 - share) * fast))
-    mine = replace(plan, simulations=full, full_share=share, simulations_fast=fast, games=games)
+    mine = replace(
+        plan,
+        simulations=full,
+        full_share=share,
+        simulations_fast=fast,
+        games=games,
+        heuristic_games=0,
+        window=1,
+        generations=1,
+    )
     where = folder / f"{full}-{round(100 * share)}"
-    where.mkdir(exist_ok=True)
     run = Run(mine, where, pool)
-    run.shards, run.played = [[]], [(0, 0, 0.0, 0.0)]
-    run.selfplay(1, parent)
+    where.mkdir(exist_ok=True)
+    run.untrained()
+    copyfile(parent, run.weights(0))
     begun = time.monotonic()
-    weights, done = run.train(1, parent)
-    seconds = time.monotonic() - begun
+    run.learn(1, rate_parent=False)
+    learnt = run.generations[1]
     scores = [
-        run.match(weights, "heuristic", None, plan.final_games, plan.match_simulations, 2001),
-        run.match(weights, "parent", parent, plan.final_games, plan.match_simulations, 2002),
+        run.match(1, other, plan.final_games, plan.match_simulations, 2001).score for other in ("heuristic", "g0")
     ]
     run.say(f"{name}: " + ", ".join(map(str, scores)))
-    games, positions, entropy, spent = run.played[1]
     return {
-        "name": name, "simulations": full, "full_share": share, "simulations_fast": fast, "games": games,
-        "positions": positions, "entropy": entropy, "selfplay_s": spent, "train_s": seconds,
-        "heldout": done.heldout_loss, "scores": [asdict(score) for score in scores],
+        "name": name, "simulations": full, "full_share": share, "simulations_fast": fast, "games": learnt.games,
+        "positions": learnt.positions, "entropy": learnt.entropy, "selfplay_s": learnt.selfplay_s,
+        "selfplay_cpu_s": learnt.selfplay_cpu_s, "train_s": learnt.train_s, "seconds": time.monotonic() - begun,
+        "heldout": learnt.losses["heldout"], "scores": [asdict(score) for score in scores],
     }  # fmt: skip
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the rows as Markdown."""
     lines = [
-        "| search | games | targets | self-play s | against the heuristic | against the parent |",
+        "| search | games | targets | self-play CPU s | against the heuristic | against the parent |",
         "|" + " --- |" * 6,
     ]
     for row in rows:
         shares = [f"{100 * s['share']:.1f} % ({100 * s['low']:.1f} to {100 * s['high']:.1f})" for s in row["scores"]]
-        cells = [row["name"], row["games"], row["positions"], round(row["selfplay_s"]), *shares]
+        cells = [row["name"], row["games"], row["positions"], round(row["selfplay_cpu_s"]), *shares]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
