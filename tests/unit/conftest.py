@@ -9,9 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 # Threads that wait for each other take a thousand times longer where other programs keep the processors busy, and the
-# nets of tests are tiny. Read when torch and numba are imported.
+# nets of tests are tiny. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 
 
 @pytest.fixture(autouse=True)
