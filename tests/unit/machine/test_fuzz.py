@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from benchmarks import fuzz
+from benchmarks.fuzz_author import Author
 from workqueue.machine import commands as c
 from workqueue.machine import machine as machine_module
 
@@ -23,7 +26,7 @@ def test_every_hostile_entry_is_answered_alike() -> None:
 
 def test_the_author_knows_every_command() -> None:
     """What is added to the commands must be added to the fuzz."""
-    author = fuzz.Author(fuzz.random.Random(1))
+    author = Author(random.Random(1))
     missing = [kind.__name__ for kind in c.AnyCommand.__args__ if not hasattr(author, f"_{kind.__name__}")]
     assert missing == []
 
