@@ -295,5 +295,7 @@ FREQUENT = (
     c.Tick,
     c.Archive,
     c.RegisterWorker,
+    c.RegisterModel,
+    c.SetAlias,
     c.Resume,
 )

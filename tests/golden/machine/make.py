@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/unit/machine")]
 
 from driver import CONFIG, Driver, raw  # noqa: E402
 
-from benchmarks.fuzz import Author  # noqa: E402
+from benchmarks.fuzz_author import Author  # noqa: E402
 from workqueue.machine import commands as c  # noqa: E402
 from workqueue.machine import state  # noqa: E402
 from workqueue.machine.machine import Machine  # noqa: E402

@@ -14,8 +14,8 @@ from workqueue.machine import machine as machine_module
 
 def test_every_hostile_entry_is_answered_alike() -> None:
     """20,000 entries to two replicas, one of which is restored on the way and stands on a deeper stack."""
-    first = fuzz.replica(20_000, seed=8)
-    second = fuzz.replica(20_000, seed=8, restores=1, frames=100)
+    first = fuzz.replica(20_000, seed=7)
+    second = fuzz.replica(20_000, seed=7, restores=1, frames=100)
     assert [first[name] for name in ("digest", "snapshot_sha256")] == [
         second[name] for name in ("digest", "snapshot_sha256")
     ]
@@ -39,4 +39,4 @@ def test_a_machine_that_raises_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setitem(machine_module.HANDLERS, c.Rollback, broken)
     with pytest.raises(ZeroDivisionError):
-        fuzz.replica(5_000, seed=8)
+        fuzz.replica(5_000, seed=7)
