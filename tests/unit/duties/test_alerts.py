@@ -14,6 +14,7 @@ from aiohttp import web
 
 from config.errors import ConfigError
 from config.loop import GateSettings, LoopSettings
+from tests.unit.duties.rows import NOW, config_view, worker_view
 from tests.unit.workqueue.conftest import running_voter
 from workqueue.duties.alerts import Alerts
 from workqueue.duties.bootstrap import DUTY as BOOTSTRAP
@@ -24,22 +25,19 @@ from workqueue.machine.commands import Capability, RegisterWorker, SetAlert, Sil
 from workqueue.machine.views import (
     Alert,
     CandidateView,
-    ConfigView,
     Event,
     HaltRecord,
     JobRow,
     ModelRow,
     StatusView,
-    WorkerView,
 )
 from workqueue.webhooks import Message, WebhookError, body_of, deliver, urls_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-NOW = 10**12
-CONFIG = ConfigView("square8_2p", *[0] * 8, "", 0, 0, 0, (), {}, {}, 0, "")
-WORKER = WorkerView("w1", "b", True, False, False, "", "", 0, NOW, (), 0, 0, 0, Capability(4, 1, 1))
+CONFIG = config_view()
+WORKER = worker_view("w1")
 STATUS = StatusView(NOW, 1, {}, (), (WORKER,), (CONFIG,), {}, {}, (), (), 1, 0, 0, 0, 0)
 STANDING = Standing("voter-1", NOW, 90_000, 500, 10, 20_000, 300, 0)
 CALM = Picture(

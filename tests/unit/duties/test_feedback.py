@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.loop import LoopSettings, SelfplaySettings, TrainSettings
+from tests.unit.duties.rows import CONFIG, config_view, worker_view
 from tests.unit.workqueue.conftest import running_voter
 from workqueue.duties import gate, plan, tuning
 from workqueue.duties.bootstrap import DUTY as BOOTSTRAP
@@ -20,7 +21,7 @@ from workqueue.duties.tuning import BOUNDS, Data, Training
 from workqueue.duties.watchdog import Watchdog
 from workqueue.machine import commands as c
 from workqueue.machine.outcomes import AliasSet, Granted, Lease
-from workqueue.machine.views import AliasStep, ConfigView, Shard, WorkerView
+from workqueue.machine.views import AliasStep, Shard, WorkerView
 from workqueue.schema import (
     GameResult,
     MatchesResult,
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-CONFIG = "square8_2p"
-VIEW = ConfigView(CONFIG, *[0] * 8, "m", 0, 0, 0, (), {}, {}, 0, "")
+VIEW = config_view(champion="m")
 VARIED = Data(500, 900, (260, 240))
 WEAK = Training(900, 950, "rejected", "reject: 10-2-20 against the champion, LLR -3.0")
 GOOD = Training(900, 950, "champion", "")
@@ -108,7 +108,7 @@ def test_what_people_set_later_holds_and_success_goes_back_to_it() -> None:
 
 
 def worker(name: str) -> WorkerView:
-    return WorkerView(name, "b", True, False, False, "", "", 0, 0, (), 0, 0, 0, c.Capability(4, 1, 1))
+    return worker_view(name)
 
 
 SETTINGS = LoopSettings(

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from pathlib import Path
 
 import msgspec
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "machine"))
-
-from driver import CONFIG, Driver, raw
-
 from config.loop import GateSettings, LoopSettings, SelfplaySettings, TrainSettings
+from tests.unit.duties.rows import config_view
+from tests.unit.machine.driver import CONFIG, Driver, raw
 from workqueue.duties import gate, plan, priority
 from workqueue.machine import commands as c
 from workqueue.machine.views import CandidateView, ConfigView, LoopView, Match, Shard
@@ -212,9 +208,7 @@ def test_a_second_look_proposes_nothing_new(world: World) -> None:
 
 def test_a_failed_gauntlet_is_tried_again_and_given_up() -> None:
     """Three tries, then the candidate is rejected and an alert raised: the loop is not wedged."""
-    view = ConfigView(CONFIG, *[0] * 8, "", 0, 0, 0, (), {}, {}, 0, "")
-    candidate = CandidateView("m", 1, ())
-    view = msgspec.structs.replace(view, candidates=(candidate,))
+    view = config_view(candidates=(CandidateView("m", 1, ()),))
     failed = tuple(plan.JobFacts(gate.gauntlet_id("m", k), "failed") for k in range(3))
     [again] = gate.candidates(view, SETTINGS, {"m": plan.Trial(failed[:1])}, 1)
     assert isinstance(again.command, c.Enqueue)
@@ -226,7 +220,7 @@ def test_a_failed_gauntlet_is_tried_again_and_given_up() -> None:
 def test_a_regression_rolls_back_and_the_fourth_halts() -> None:
     """Enough games that show the previous champion ahead; after three rollbacks in a day somebody must look."""
     now, before = plan.challenger("now", SETTINGS).key, plan.challenger("old", SETTINGS).key
-    view = ConfigView(CONFIG, *[0] * 8, "now", 5, 2, 0, (), {}, {}, 0, "")
+    view = config_view(champion="now", champion_since_ms=5, promotions=2)
     matches = [
         Match(
             f"m{k}",

@@ -1,13 +1,8 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from driver import Driver
+from tests.unit.machine.driver import Driver
 
 
 @pytest.fixture
