@@ -43,7 +43,7 @@ def test_a_taken_port_ends_it_with_one_sentence(tmp_path, capsys) -> None:
 
 def test_a_full_disk_is_found_before_anything_starts(tmp_path, monkeypatch) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(local.shutil, "disk_usage", lambda _: usage(1, 1, 5))
+    monkeypatch.setattr("workqueue.local.shutil.disk_usage", lambda _: usage(1, 1, 5))
     with pytest.raises(ProcessFailure) as failed:
         local.prepare(plan(tmp_path))
     assert failed.value.exit_code == EXIT_DISK

@@ -17,6 +17,7 @@ from workqueue.duties.bootstrap import DUTY as BOOTSTRAP
 from workqueue.duties.context import DutyContext
 from workqueue.duties.feedback import Feedback
 from workqueue.duties.improve import Improve
+from workqueue.duties.priority import Room
 from workqueue.duties.tuning import BOUNDS, Data, Training
 from workqueue.duties.watchdog import Watchdog
 from workqueue.machine import commands as c
@@ -255,7 +256,7 @@ async def test_alike_games_change_the_next_jobs_with_a_reason_in_the_audit(clust
     assert "4 -> 6" in audit["reason"]
     settings = LoopSettings(tuning=(tuple(entry),))  # type: ignore[arg-type]
     view = msgspec.structs.replace(VIEW, champion="m1")
-    [decision] = plan.selfplay(view, settings, plan.Room(1), 9)
+    [decision] = plan.selfplay(view, settings, Room(1), 9)
     payload = msgspec.msgpack.decode(decision.command.jobs[0].payload, type=SelfplayPayload)  # type: ignore[union-attr]
     assert payload.opening_plies == 6
 

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from benchmarks import soak
-from tests.unit.duties.test_plan import CONFIG, SETTINGS, World, until_champion
+from tests.unit.duties.test_plan import SETTINGS, World, until_champion
+from tests.unit.machine.driver import CONFIG
 from workqueue.machine.views import AliasStep, Event, Match
 
 

@@ -52,7 +52,7 @@ def test_what_a_live_job_needs_is_not_collected(driver: Driver) -> None:
     assert driver.do(c.CollectArtifacts(("s1",))) == o.Changed()
     driver.do(c.Cancel(("t2",)))
     assert driver.do(c.CollectArtifacts(("s1", "s2"))) == o.Changed(("s1", "s2"))
-    assert driver.machine.query("artifact", {"sha256": "s1"}).code is o.Code.NOT_FOUND
+    assert driver.ask("artifact", sha256="s1").code is o.Code.NOT_FOUND
 
 
 def test_what_a_live_cursor_names_is_not_collected(driver: Driver) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.unit.machine.driver import CONFIG, Driver, raw
@@ -35,7 +36,7 @@ def test_settings_are_set_by_key_and_version(driver: Driver) -> None:
         ({"target_elo": raw(1800), "": raw(1)}, "unknown field"),
     ],
 )
-def test_wrong_settings_are_refused_whole(driver: Driver, values: dict[str, c.msgspec.Raw], words: str) -> None:
+def test_wrong_settings_are_refused_whole(driver: Driver, values: dict[str, msgspec.Raw], words: str) -> None:
     """The sentence names the key, and nothing is set."""
     refused = driver.do(c.PutSettings(values))
     assert (refused.code, words in refused.message) == (o.Code.INVALID, True), refused.message
