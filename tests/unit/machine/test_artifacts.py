@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
@@ -55,15 +57,23 @@ def test_what_a_live_job_needs_is_not_collected(driver: Driver) -> None:
     assert driver.ask("artifact", sha256="s1").code is o.Code.NOT_FOUND
 
 
-def test_what_a_live_cursor_names_is_not_collected(driver: Driver) -> None:
-    """However deep, from the renewal that tells it to the one that tells another, or to the end of the job."""
+@pytest.mark.parametrize(
+    "naming",
+    [
+        lambda sha: {"at": [1, {"checkpoint": sha}], "x": "a" * 63},
+        lambda sha: {"seen": {sha: None}},
+        lambda sha: [[], [[sha]]],
+        lambda sha: sha,
+    ],
+)
+def test_what_a_live_cursor_names_is_not_collected(driver: Driver, naming: Callable[[str], object]) -> None:
+    """However deep, as a key or a value; from the renewal that tells it to one that tells another, or to the end."""
     old, new = "a" * 64, "b" * 64
     driver.store(old, new)
     driver.add("j")
     lease = driver.lease()
     for sha in (old, new):
-        cursor = raw({"at": [1, {"checkpoint": sha}], sha: None, "x": "a" * 63})
-        driver.do(c.Renew("w1", "b1", (c.LeaseRenewal("j", lease.attempt, cursor=cursor),)))
+        driver.do(c.Renew("w1", "b1", (c.LeaseRenewal("j", lease.attempt, cursor=raw(naming(sha))),)))
         driver.do(c.Renew("w1", "b1", (c.LeaseRenewal("j", lease.attempt),)))
         assert refs(driver, sha) == ("jobs:1",)
         assert driver.do(c.CollectArtifacts((sha,))) == o.Changed()
