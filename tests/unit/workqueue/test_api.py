@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
 from tests.unit.workqueue.conftest import Voter
+from workqueue.http import limits
 from workqueue.http.app import make_app
 from workqueue.http.endpoints import COMMANDS, ENDPOINTS, VIEWS
 from workqueue.http.openapi import document
@@ -216,6 +218,26 @@ async def test_a_flood_is_slowed(voter: Voter, api: Api) -> None:
     slowed = next(headers for status, _, headers in answers if status == 429)
     assert int(slowed["Retry-After"]) >= 1
     assert (await api("GET", "/v1/jobs", None, voter.token("admin")))[0] == 200
+
+
+async def test_made_up_tokens_have_one_rate(voter: Voter, api: Api) -> None:
+    """That of their address, however many are made up; a token that there is goes on beside them."""
+    voter.context.rates.rate = 5
+    answers = [(await api("GET", "/v1/jobs", None, f"rift_{n:012x}_secret"))[0] for n in range(12)]
+    assert set(answers) == {401, 429}
+    admin = voter.token("admin")
+    assert (await api("GET", "/v1/jobs", None, admin))[0] == 200
+    lower = [(await api("GET", "/v1/jobs", None, Authorization=f"bearer {admin}"))[0] for _ in range(12)]
+    assert set(lower) == {200, 429}  # the same token, however it is introduced
+
+
+async def test_rates_are_kept_of_the_last_callers_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses without number take no memory without bound."""
+    monkeypatch.setattr(limits, "CALLERS_MAX", 10)
+    rates = limits.Rates(5, lambda _: "")
+    for n in range(100):
+        rates.take(SimpleNamespace(remote=f"2001:db8::{n:x}"))  # type: ignore[arg-type]
+    assert len(rates._buckets) <= 10
 
 
 def test_get_changes_nothing() -> None:

@@ -53,6 +53,7 @@ async def test_a_document_may_come_in_pieces(voter: Voter) -> None:
         text = b'retry: 1000\n\n: nothing\n\nid: 7\nevent: job.claimed\ndata: {"seq":7}\n\n'
         for byte in text + b'event: status\ndata: {"voter":"v"}\n\nevent: status\ndata: {"voter":"w"}\n\n':
             await response.write(bytes([byte]))
+            await asyncio.sleep(0.001)
         return response
 
     app = web.Application()
