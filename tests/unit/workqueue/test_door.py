@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import io
 import resource
 import socket
 import ssl
@@ -218,6 +220,21 @@ async def test_a_listener_who_reads_nothing_is_cut(voter: Voter, monkeypatch: py
         await until(lambda: usage(voter)["open"] == 1)
     assert len(sent) < 10
     transport.abort()
+
+
+async def test_a_connection_that_brought_a_large_body_leaves_too(voter: Voter) -> None:
+    """The body is taken past the web server's protocol; the connection counts only until it ends all the same."""
+    data = b"x" * (6 << 20)
+    url = f"{voter.url}/v1/artifacts/{hashlib.sha256(data).hexdigest()}"
+    headers = {"Authorization": f"Bearer {voter.token('worker')}"}
+    connector = aiohttp.TCPConnector(ssl=client_context(voter.created.ca))
+    async with (
+        aiohttp.ClientSession(connector=connector, headers=headers) as session,
+        session.put(url, data=io.BytesIO(data)) as got,
+    ):
+        assert got.status in {201, 202}
+        assert got.headers["Connection"] == "close"
+    await until(lambda: usage(voter)["open"] == 0)
 
 
 async def test_a_port_that_is_taken_is_named(voter: Voter) -> None:
