@@ -87,6 +87,8 @@ class Intake(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
             return block
         block, self._filled = self._block[: self._filled], 0
+        if self._left:  # a sender that was given up may go on all the same
+            self._block = self._new_block()
         return block if len(block) else None
 
     def _new_block(self) -> memoryview:

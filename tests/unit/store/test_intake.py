@@ -8,6 +8,7 @@ import hashlib
 import io
 import ssl
 from typing import TYPE_CHECKING
+from unittest.mock import MagicMock
 
 import aiohttp
 import pytest
@@ -15,7 +16,7 @@ from aiohttp import web
 
 from benchmarks.artifacts import certificate
 from workqueue.blocks import pipe
-from workqueue.http.intake import LEFT_BYTES_MIN, TAKEN, Bodies
+from workqueue.http.intake import LEFT_BYTES_MIN, TAKEN, Bodies, Intake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -145,3 +146,22 @@ async def until(done: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not done():
             await asyncio.sleep(0.01)
+
+
+async def test_bytes_that_come_after_a_stall_do_not_change_those_before() -> None:
+    """A sender that goes on when it is given up writes into other memory than what is being written to disk."""
+    connection = MagicMock()
+    connection.transport.get_protocol.return_value = asyncio.Protocol()
+    intake = Intake(connection, b"", 100)
+
+    def arrive(data: bytes) -> None:
+        intake.get_buffer(-1)[: len(data)] = data
+        intake.buffer_updated(len(data))
+
+    arrive(b"a" * 10)
+    blocks = intake.blocks(0.01)
+    first = await anext(blocks)
+    arrive(b"b" * 5)
+    assert (bytes(first), bytes(await anext(blocks))) == (b"a" * 10, b"b" * 5)
+    with pytest.raises(TimeoutError):
+        await anext(blocks)
