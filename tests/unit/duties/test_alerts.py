@@ -209,11 +209,13 @@ async def test_a_busy_receiver_is_tried_again_and_a_refusing_one_is_not(receiver
     assert "cannot be reached" in str(error)
 
 
-def test_a_file_without_a_url_is_refused(tmp_path: Path) -> None:
-    """The sentence names the file."""
-    (tmp_path / "hook").write_text("hello\n")
-    with pytest.raises(ConfigError, match="URL of a webhook"):
+@pytest.mark.parametrize("content", [b"hello\n", b"ftp://h/x", b"https://", b"https://[secret", b"\xff\xfe"])
+def test_a_file_without_a_url_is_refused(tmp_path: Path, content: bytes) -> None:
+    """The sentence names the file, and does not repeat what is in it."""
+    (tmp_path / "hook").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"hook.*URL of a webhook") as refused:
         urls_of(tmp_path, ["hook"])
+    assert "secret" not in str(refused.value)
 
 
 @contextlib.asynccontextmanager
@@ -247,6 +249,21 @@ async def test_an_alert_is_raised_sent_and_ended_once_across_leaders(tmp_path: P
         assert texts == ["ALERT workers.none cluster", "ended workers.none cluster"]
         audit = await context.query("status")
         assert audit["alerts"] == []
+
+
+async def test_ends_are_not_held_up_by_a_webhook_that_takes_nothing(tmp_path: Path, receiver: Receiver) -> None:
+    """Each try takes its time, so after one that failed the other alerts of this look end untold."""
+    async with watched(tmp_path, f"{receiver.url}/hook") as (context, _):
+        for name in ("loop.halted", "disk.low", "workers.none"):
+            await context.propose(SetAlert(name, "x", active=True))
+            await context.propose(SetAlert(name, "x", active=True, sent=True))
+        await context.propose(RegisterWorker("w1", "b1", Capability(1, 1, 1)))
+        now_ms = (await context.query("status"))["now_ms"]
+        context.now_ms = lambda: now_ms
+        receiver.answers = [404, 404, 404]
+        await Alerts().run(context)
+        assert [alert for alert in await context.query("alerts") if alert["key"] == "x"] == []
+        assert len(receiver.got) == 1
 
 
 async def test_what_cannot_be_sent_is_sent_later_and_the_silenced_never(tmp_path: Path, receiver: Receiver) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 
-from membership.api import State
+from membership.api import MembershipError, State
+from membership.process import listen
 from membership.remote import RemoteMembership
 from membership.service import Gossip
 from membership.settings import GossipSettings
@@ -49,6 +52,21 @@ async def test_the_end_of_the_parent_is_a_farewell(tmp_path: Path) -> None:
             if child.returncode is None:
                 child.kill()
                 await child.wait()
+
+
+@pytest.mark.parametrize(("name", "why"), [("x" * 200, "AF_UNIX path too long"), ("none/s", "No such file")])
+def test_a_socket_that_cannot_be_made_is_named(tmp_path: Path, name: str, why: str) -> None:
+    """With the system's reason and what to do."""
+    with pytest.raises(MembershipError, match=f"{why}.*; choose another path"):
+        listen(tmp_path / name)
+
+
+def test_a_socket_is_its_users_alone(tmp_path: Path) -> None:
+    """And takes the place of a former process's."""
+    path = tmp_path / "s"
+    for _ in range(2):
+        with listen(path):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 async def until(done: Any) -> None:
