@@ -24,7 +24,8 @@ from workqueue.peers import Peers
 from workqueue.process import VoterConfig, allow_files, run_process, say_ready
 from workqueue.routing import Router
 from workqueue.security import read_secret
-from workqueue.store import keep_swept, open_store
+from workqueue.store import keep_swept
+from workqueue.stores import open_store
 from workqueue.tls import server_context, voter_client_context
 from workqueue.transfer import Holders
 

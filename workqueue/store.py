@@ -25,7 +25,6 @@ from workqueue.errors import CorruptArtifact
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from config.cluster import StoreSettings
     from workqueue.blocks import Block
 
 log = structlog.get_logger()
@@ -385,16 +384,6 @@ class DiskStore:
             raise StoreFull(
                 f"less than {self._floor >> 20} MB of disk would be left; free some or lower store.floor_mb"
             )
-
-
-def open_store(settings: StoreSettings, folder: Path, base: Path) -> ArtifactStore:
-    """Return the store that the settings name; `folder` is the voter's own, `base` the one of the settings file."""
-    disk = DiskStore(folder, quota_bytes=settings.quota_mb << 20, floor_bytes=settings.floor_mb << 20)
-    if not settings.url:
-        return disk
-    from workqueue.store_s3 import S3Store  # only clusters with an object store need its library
-
-    return S3Store(settings, base, staging=disk)
 
 
 async def keep_swept(store: ArtifactStore) -> None:

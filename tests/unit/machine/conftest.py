@@ -6,9 +6,15 @@ from tests.unit.machine.driver import Driver
 
 
 @pytest.fixture
-def driver() -> Driver:
-    """A machine with one open kind and one worker."""
+def workerless() -> Driver:
+    """A machine with one open kind."""
     made = Driver()
     made.kind()
-    made.worker()
     return made
+
+
+@pytest.fixture
+def driver(workerless: Driver) -> Driver:
+    """And one worker."""
+    workerless.worker()
+    return workerless

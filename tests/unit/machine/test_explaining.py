@@ -11,10 +11,8 @@ from workqueue.machine.outcomes import Refused
 
 
 @pytest.fixture
-def driver() -> Driver:
-    driver = Driver()
-    driver.kind()
-    return driver
+def driver(workerless: Driver) -> Driver:
+    return workerless
 
 
 def test_each_reason_is_counted_over_the_workers(driver: Driver) -> None:

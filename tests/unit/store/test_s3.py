@@ -15,7 +15,7 @@ from config.cluster import StoreSettings
 from config.errors import ConfigError
 from tests.unit.store.conftest import cluster_of
 from tests.unit.store.test_artifacts import broken_upload, made
-from workqueue.store import open_store
+from workqueue.stores import open_store
 from workqueue.transfer import get_artifact, put_artifact
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from workqueue.metrics import Metrics
 from workqueue.peers import Peers
 from workqueue.routing import Router
 from workqueue.security import read_secret
-from workqueue.store import open_store
+from workqueue.stores import open_store
 from workqueue.tls import server_context, voter_client_context
 from workqueue.transfer import Holders
 
