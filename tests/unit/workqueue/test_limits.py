@@ -25,7 +25,7 @@ from workqueue.machine.commands import (
     RegisterWorker,
 )
 from workqueue.machine.outcomes import Completed, Enqueued, Granted, Settled
-from workqueue.tls import client_context
+from workqueue.tls import client_context, voter_client_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -200,6 +200,10 @@ async def test_streams_are_limited(voter: Voter) -> None:
         status, problem = await get(voter, "/v1/events")
         assert (status, problem["code"]) == (429, "limit")
         assert "another voter" in problem["detail"]
+        own, folder = voter.context.voter, voter.created.folder
+        tls = voter_client_context(folder / own.cert, folder / own.key, voter.created.ca)
+        async with aiohttp.ClientSession() as session, session.ws_connect(voter.url + "/v1/stream", ssl=tls) as link:
+            assert not link.closed  # voters must reach each other, or nothing could be forwarded
     async with voter.client(deadline_s=5) as third:
         await third.query("status")
 
