@@ -162,13 +162,14 @@ def workers_of(data: Path, settings: ClusterSettings, count: int) -> list[Child]
     """Return the workers' processes; they share the machine's processors, and gossip with the voters."""
     slots = max(1, (os.cpu_count() or 1) // max(1, count))
     joins = [part for voter in settings.voters for part in ("--join", voter.http)]
+    keys = [part for key in settings.gossip_keys for part in ("--gossip-key", str(data / key))]
     found = []
     for n in range(1, count + 1):
         arguments = [
             "workers.cli", *joins, "--token-file", str(data / "secrets/worker.token"), "--ca", str(data / settings.ca),
             "--data", str(data / f"workers/worker-{n}"), "--id", f"worker-{n}",
             "--slots", str(slots), "--threads", "1",
-            "--gossip", "127.0.0.1:0", "--gossip-key", str(data / "secrets/gossip.key"),
+            "--gossip", "127.0.0.1:0", *keys,
         ]  # fmt: skip
         found.append(Child(f"worker-{n}", arguments, data / f"logs/worker-{n}.log", WORKER_STOP_S))
     return found
