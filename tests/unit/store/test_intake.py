@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import ssl
+import threading
 from typing import TYPE_CHECKING
 from unittest.mock import MagicMock
 
@@ -16,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from benchmarks.artifacts import certificate
-from workqueue.blocks import pipe
+from workqueue.blocks import AHEAD, pipe
 from workqueue.http.intake import LEFT_BYTES_MIN, TAKEN, Bodies, Intake
 
 if TYPE_CHECKING:
@@ -215,3 +216,25 @@ async def test_bytes_that_come_after_a_stall_do_not_change_those_before(connecti
     assert (bytes(first), bytes(await anext(blocks))) == (b"a" * 10, b"b" * 5)
     with pytest.raises(TimeoutError):
         await anext(blocks)
+
+
+async def test_no_more_blocks_are_under_way_than_said() -> None:
+    """Whoever gives them uses their memory again after so many."""
+    given, written, most = 0, 0, 0
+    hurry = threading.Event()
+
+    def write(_: Block) -> None:
+        nonlocal written
+        hurry.wait(0.01)
+        written += 1
+
+    async def blocks() -> AsyncIterator[bytes]:
+        nonlocal given, most
+        for _ in range(30):
+            most = max(most, given - written)
+            given += 1
+            yield b"x"
+
+    await pipe(blocks(), [write])
+    assert (given, written) == (30, 30)
+    assert 1 <= most <= AHEAD
