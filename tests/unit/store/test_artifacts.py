@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 from typing import TYPE_CHECKING
+from unittest.mock import MagicMock
 
 import aiohttp
 import pytest
@@ -334,3 +335,43 @@ async def test_throttle_keeps_the_rate() -> None:
     for _ in range(10):
         await throttle.take(10_000)
     assert 0.09 < loop.time() - start < 1.0
+
+
+async def test_no_more_bytes_are_taken_than_announced(tmp_path: Path) -> None:
+    """The sender is out of step: it begins anew."""
+    path, sha256 = made(tmp_path / "a", 50_000)
+    store = DiskStore(tmp_path / "s", quota_bytes=1 << 30, floor_bytes=0)
+    upload = await store.begin(sha256, 50_000, 0)
+    upload.write(path.read_bytes()[:40_000])
+    with pytest.raises(StoreError, match="more bytes than the 50000 announced"):
+        upload.write(bytes(10_001))
+    upload.close()
+    assert await store.offset(sha256) == 0
+
+
+async def test_a_block_that_a_full_disk_took_half_of_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the sender is told to go on from is what was digested."""
+    path, sha256 = made(tmp_path / "a", 50_000)
+    data = path.read_bytes()
+    monkeypatch.setattr("workqueue.store._PIECE_BYTES", 10_000)
+    store = DiskStore(tmp_path / "s", quota_bytes=1 << 30, floor_bytes=0)
+    upload = await store.begin(sha256, 50_000, 0)
+    take(upload, data[:20_000])
+    write, room = upload._file.write, [10_000]
+
+    def full(piece: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        room.pop()
+        return write(piece)
+
+    monkeypatch.setattr(upload, "_file", MagicMock(wraps=upload._file, write=full))
+    with pytest.raises(StoreFull, match="cannot take more: No space left"):
+        upload.write(data[20_000:])
+    upload.close()
+    assert await store.offset(sha256) == upload.offset == 20_000
+    again = await store.begin(sha256, 50_000, 20_000)
+    take(again, data[20_000:])
+    assert again.finish()
