@@ -11,7 +11,7 @@ from tests.unit.machine.driver import CONFIG, Driver, raw
 from workqueue.machine import commands as c
 from workqueue.machine import outcomes as o
 from workqueue.machine.transitions import State
-from workqueue.schema import PlayerSpec, SelfplayPayload, TournamentPayload, TrainPayload
+from workqueue.schema import PlayerSpec, SelfplayPayload, TournamentPayload, TrainPayload, VerifyPayload
 
 
 def refs(driver: Driver, sha: str) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def test_what_a_live_cursor_names_is_not_collected(driver: Driver, naming: Calla
     assert driver.do(c.CollectArtifacts((new,))) == o.Changed()
 
 
-@pytest.mark.parametrize("kind", ["selfplay", "tournament"])
+@pytest.mark.parametrize("kind", ["selfplay", "tournament", "verify"])
 def test_players_weights_are_needed_too(driver: Driver, kind: str) -> None:
     """A job that plays with a net keeps the net."""
     driver.store("net", kind="weights")
@@ -96,6 +96,7 @@ def test_players_weights_are_needed_too(driver: Driver, kind: str) -> None:
     payload = {
         "selfplay": SelfplayPayload("square8", 2, player, 10, 1),
         "tournament": TournamentPayload("square8", 2, (PlayerSpec("random"), player), 10, 1),
+        "verify": VerifyPayload(asked=SelfplayPayload("square8", 2, player, 10, 1), again=(1,)),
     }[kind]
     driver.add("j", kind=kind, config=CONFIG, payload=raw(payload))
     assert refs(driver, "net") == ("jobs:1",)
