@@ -67,8 +67,7 @@ class Server:
             await frames.hang_up(writer)
 
     async def _push_events(self, writer: asyncio.StreamWriter) -> None:
-        subscription = self._membership.events()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError), contextlib.closing(self._membership.events()) as subscription:
             async for event in subscription:
                 if writer.transport.get_write_buffer_size() > _BACKLOG_BYTES_MAX:
                     writer.transport.abort()
