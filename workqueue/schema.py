@@ -177,8 +177,8 @@ class EvaluatePayload(Schema, frozen=True):
     seed: int
     elo0_milli: int = 0
     elo1_milli: int = 50_000
-    alpha_milli: int = 50
-    beta_milli: int = 50
+    alpha_milli: int = 50  # chance to promote what is no stronger than elo0
+    beta_milli: int = 50  # and to reject what is as strong as elo1
     variant: str = "spec"
     rules_version: str = ""
     opening_plies: int = 6

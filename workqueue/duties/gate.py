@@ -129,8 +129,6 @@ def _duel(
             seed=(stamp + 1) % (1 << 31),
             elo0_milli=gate.elo0 * 1000,
             elo1_milli=gate.elo1 * 1000,
-            alpha_milli=gate.alpha_milli,
-            beta_milli=gate.beta_milli,
         )
         number = len(trial.evaluations)
         return _next_try(view, sha, evaluation_id(sha, view.champion, number), "evaluate", payload, number)
@@ -159,14 +157,7 @@ def verdict_of(matches: Iterable[Match], candidate: str, players: int, settings:
     """Return the sequential test's verdict, from the matches alone."""
     gate = settings.gate
     games = [Observed(match.opening, points_of(candidate, match.seats, match.ranks)) for match in matches]
-    return judge(
-        games,
-        players,
-        elo0=gate.elo0,
-        elo1=gate.elo1,
-        alpha=gate.alpha_milli / 1000,
-        beta=gate.beta_milli / 1000,
-    )
+    return judge(games, players, elo0=gate.elo0, elo1=gate.elo1)
 
 
 def _next_try(view: ConfigView, sha: str, name: str, kind: str, payload: Schema, number: int) -> list[Decision]:
@@ -247,15 +238,7 @@ def regression(view: ConfigView, settings: LoopSettings, previous: str, matches:
     before, now = challenger(previous, settings).key, challenger(view.champion, settings).key
     met = [m for m in matches if m.at_ms > view.champion_since_ms and not m.revoked and set(m.seats) == {before, now}]
     games = [Observed(f"{match.job}/{match.opening}", points_of(before, match.seats, match.ranks)) for match in met]
-    bounds = settings.gate
-    verdict = judge(
-        games,
-        players,
-        elo0=0,
-        elo1=bounds.regression_elo,
-        alpha=bounds.alpha_milli / 1000,
-        beta=bounds.beta_milli / 1000,
-    )
+    verdict = judge(games, players, elo0=0, elo1=settings.gate.regression_elo)
     if verdict.verdict != "accept" or len(met) < settings.gate.canary_games:
         return []
     reason = f"{len(met)} games since the promotion show the previous champion ahead, LLR {verdict.llr:.2f}"
