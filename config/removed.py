@@ -8,20 +8,36 @@ from __future__ import annotations
 
 import msgspec
 
-from config.loop import GateSettings, LoopSettings, Milli
+from config.cluster import Positive
+from config.loop import GateSettings, LoopSettings, Milli, SelfplaySettings
 
 INSTEAD = {
+    "selfplay.full_share_milli": "a quarter of the moves have the full budget; with simulations_fast equal to "
+    "simulations_full all have",
+    "gate.bootstrap_heuristic_milli": "the first champion need not beat the heuristic, which made its games",
+    "gate.regression_elo": "a champion comes back when games show it 50 Elo ahead of the one after it",
+    "gate.canary_games": "40 games since the promotion are needed to take it back",
+    "gate.rollbacks_day_max": "after three rollbacks in a day a config is halted",
     "gate.alpha_milli": "the sequential test errs in 5 % of cases either way",
     "gate.beta_milli": "the sequential test errs in 5 % of cases either way",
 }
 
 
+class _Selfplay(SelfplaySettings, frozen=True):
+    full_share_milli: Milli = 250
+
+
 class _Gate(GateSettings, frozen=True):
+    bootstrap_heuristic_milli: tuple[int, int, int] = (0, 0, 0)
+    regression_elo: Positive = 50
+    canary_games: Positive = 40
+    rollbacks_day_max: Positive = 3
     alpha_milli: Milli = 50
     beta_milli: Milli = 50
 
 
 class _Loop(LoopSettings, frozen=True):
+    selfplay: _Selfplay = _Selfplay()
     gate: _Gate = _Gate()
 
 
