@@ -89,16 +89,18 @@ class LimitSettings(Section, frozen=True):
     """Bounds on what clients may ask for."""
 
     queue_max: Annotated[int, Meta(gt=0, le=1_000_000)] = 1_000_000  # jobs that have not ended
-    request_bytes_max: Positive = 8 << 20
     artifact_bytes_max: Positive = 4 << 30
     connections_max: Positive = 4000  # streams of a voter
-    sockets_address_max: Positive = 2000  # TCP connections of one address, behind which many workers may be
-    requests_s_max: Positive = 20_000  # a connection
 
     @property
     def sockets_max(self) -> int:
         """TCP connections of a voter: its streams, and half as many, but 100 at least, for requests of their own."""
         return self.connections_max + max(self.connections_max // 2, 100)
+
+    @property
+    def sockets_address_max(self) -> int:
+        """TCP connections of one address, behind which many workers may be: two more like it find room."""
+        return self.sockets_max // 3
 
 
 class ClusterSettings(Section, frozen=True):

@@ -12,6 +12,10 @@ from config.cluster import Positive
 from config.loop import GateSettings, LoopSettings, Milli, SelfplaySettings
 
 INSTEAD = {
+    "limits.request_bytes_max": "a request may have 8 MiB",
+    "limits.requests_s_max": "20,000 requests a second are too many on one connection",
+    "limits.sockets_address_max": "one address gets a third of a voter's TCP connections, one and a half times "
+    "limits.connections_max",
     "selfplay.full_share_milli": "a quarter of the moves have the full budget; with simulations_fast equal to "
     "simulations_full all have",
     "gate.bootstrap_heuristic_milli": "the first champion need not beat the heuristic, which made its games",

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 CALLERS_MAX = 10_000
+REQUEST_BYTES_MAX = 8 << 20  # of a body or a call: half of what the replicated log takes at once
+REQUESTS_S_MAX = 20_000  # of a token or a connection: far beyond what a worker or a page sends
 
 
 class Rates:
     """A token bucket a caller; the callers seen longest ago are forgotten."""
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int = REQUESTS_S_MAX) -> None:
         self.rate = rate
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 

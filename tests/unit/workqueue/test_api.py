@@ -13,6 +13,7 @@ import pytest
 from tests.unit.workqueue.conftest import Voter
 from workqueue.http.app import make_app
 from workqueue.http.endpoints import COMMANDS, ENDPOINTS, VIEWS
+from workqueue.http.limits import REQUEST_BYTES_MAX
 from workqueue.http.openapi import document
 from workqueue.http.problem import STATUS_OF_CODE
 from workqueue.machine.outcomes import Code
@@ -202,8 +203,7 @@ async def test_health_status_and_metrics(voter: Voter, api: Api) -> None:
 
 async def test_a_large_body_is_refused(voter: Voter, api: Api) -> None:
     """What is larger than the limit gets 413 before it is decoded."""
-    size = voter.context.settings.limits.request_bytes_max + 1
-    status, problem, _ = await api("POST", "/v1/jobs", b" " * size, voter.token("admin"))
+    status, problem, _ = await api("POST", "/v1/jobs", b" " * (REQUEST_BYTES_MAX + 1), voter.token("admin"))
     assert (status, problem["code"]) == (413, "request_entity_too_large")
 
 

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from config.cluster import LimitSettings
-from tests.unit.workqueue.test_limits import get, limit
+from tests.unit.workqueue.test_limits import get
 from workqueue.http import bodies, door, events
 from workqueue.machine.commands import Enqueue, JobSpec
 from workqueue.machine.outcomes import Enqueued
@@ -51,8 +51,9 @@ async def ended(reader: asyncio.StreamReader) -> bool:
 
 
 def room(sockets: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let so many connections in."""
+    """Let so many connections in, all from one address if they come so."""
     monkeypatch.setattr(LimitSettings, "sockets_max", sockets)
+    monkeypatch.setattr(LimitSettings, "sockets_address_max", sockets)
 
 
 def usage(voter: Voter) -> dict[str, int]:
@@ -134,7 +135,7 @@ async def test_when_all_are_known_the_next_is_refused(
 async def test_an_address_has_its_share(voter: Voter, talker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One address fills its own part, its oldest strangers first, and not the voter."""
     monkeypatch.setattr(door, "FIRST_S", 60.0)
-    limit(voter, sockets_address_max=4)
+    monkeypatch.setattr(LimitSettings, "sockets_address_max", 4)
     idle = [await plain(voter) for _ in range(6)]
     await until(lambda: usage(voter)["cut"] >= 3)
     assert usage(voter)["open"] == 4
