@@ -12,6 +12,11 @@ from config.cluster import Positive
 from config.loop import GateSettings, LoopSettings, Milli, SelfplaySettings
 
 INSTEAD = {
+    "ca": "the CA's certificate is certs/ca.pem beside cluster.yaml",
+    "token_key": "the key is secrets/token.key beside cluster.yaml",
+    "raft.election_ms_max": "it is twice raft.election_ms_min",
+    "raft.snapshot_bytes": "a snapshot is taken when the log has grown by 64 MiB",
+    "gossip.suspicion_mult": "suspicions wait in proportion to gossip.period_ms",
     "limits.request_bytes_max": "a request may have 8 MiB",
     "limits.requests_s_max": "20,000 requests a second are too many on one connection",
     "limits.sockets_address_max": "one address gets a third of a voter's TCP connections, one and a half times "
