@@ -8,14 +8,17 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from tests.unit.workqueue.conftest import Voter
+from workqueue.errors import Rejected
 from workqueue.http.app import make_app
 from workqueue.http.endpoints import COMMANDS, ENDPOINTS, VIEWS
 from workqueue.http.limits import REQUEST_BYTES_MAX
 from workqueue.http.openapi import document
 from workqueue.http.problem import STATUS_OF_CODE
+from workqueue.machine.commands import PutSettings
 from workqueue.machine.outcomes import Code
 from workqueue.tls import client_context
 
@@ -199,6 +202,17 @@ async def test_health_status_and_metrics(voter: Voter, api: Api) -> None:
         text = await got.text()
     assert "rift_consensus_term 1.0" in text
     assert 'rift_http_requests_total{route="/health",status="200"} 1.0' in text
+
+
+async def test_a_removed_setting_is_refused_at_the_door(voter: Voter, api: Api) -> None:
+    """Over HTTP and on the stream, with what holds instead; logs may hold such keys, new commands may not."""
+    told = "`gate.alpha_milli` can no longer be set"
+    status, problem, _ = await api("PATCH", "/v1/settings", {"values": {"gate.alpha_milli": 10}}, voter.token("admin"))
+    assert (status, problem["code"], problem["detail"].startswith(told)) == (422, "invalid", True)
+    values = {"target_elo": msgspec.Raw(b"\x01"), "gate.alpha_milli": msgspec.Raw(b"\x01")}
+    async with voter.client() as client:
+        with pytest.raises(Rejected, match=told):
+            await client.submit(PutSettings(values))
 
 
 async def test_a_large_body_is_refused(voter: Voter, api: Api) -> None:
