@@ -241,7 +241,7 @@ def cpu_s(process: psutil.Process) -> float:
 
 async def fleet(voters: int, workers: int, seconds: float, job_s: float) -> None:
     folder = Path(tempfile.mkdtemp(prefix="rift-fleet-"))
-    raft = RaftSettings(election_ms_min=2000, election_ms_max=4000)
+    raft = RaftSettings(election_ms_min=2000)
     async with contextlib.AsyncExitStack() as stack:
         made = await stack.enter_async_context(cluster(folder / "voters", voters, PORT, raft))
         admin = await stack.enter_async_context(made.client())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
+from config.cluster import TOKEN_KEY
 from workqueue.corelink import SOCKET, CoreLink, socket_path
 from workqueue.duties.runner import all_duties, run_duties
 from workqueue.errors import EXIT_FAILED, ProcessFailure
@@ -83,7 +84,7 @@ async def _compose(config: VoterConfig, stack: contextlib.AsyncExitStack) -> Fro
     voters = config.cluster.voters
     tls = voter_client_context(config.cert, config.key, config.ca)
     peers = await stack.enter_async_context(Peers(config.voter.id, voters, tls))
-    key = read_secret(config.folder / config.cluster.token_key)
+    key = read_secret(config.folder / TOKEN_KEY)
     return FrontContext(
         config.cluster,
         config.voter,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 CALLERS_MAX = 10_000
+REQUEST_BYTES_MAX = 8 << 20  # of a body or a call: half of what the replicated log takes at once
+REQUESTS_S_MAX = 20_000  # of a token or a connection: far beyond what a worker or a page sends
 
 
 class Rates:
@@ -23,7 +25,7 @@ class Rates:
     `token_id` names the token of a request if there is such a token: who made one up has the bucket of its address.
     """
 
-    def __init__(self, rate: int, token_id: Callable[[web.Request], str]) -> None:
+    def __init__(self, token_id: Callable[[web.Request], str], rate: int = REQUESTS_S_MAX) -> None:
         self.rate = rate
         self._token_id = token_id
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()

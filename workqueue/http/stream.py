@@ -14,6 +14,7 @@ from aiohttp import web
 from membership.api import Metadata
 from workqueue.admission import Bucket, Envelope, admit, check_room, command_type
 from workqueue.http.context import CONTEXT, FrontContext
+from workqueue.http.limits import REQUEST_BYTES_MAX
 from workqueue.http.problem import Problem
 from workqueue.http.results import Judged, schemas
 from workqueue.security import Identity, may
@@ -55,7 +56,7 @@ class Session:
         self._sender = sender
         self._trusted = identity.role == "voter"
         self._loop = asyncio.get_running_loop()
-        self._bucket = Bucket(context.settings.limits.requests_s_max, self._loop.time())
+        self._bucket = Bucket(context.rates.rate, self._loop.time())
         self._claims: dict[int, Routed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
@@ -139,10 +140,9 @@ class Session:
 
     def _admitted(self, body: msgspec.Raw) -> tuple[object, list[Envelope]]:
         """Return what to send on, the body as it came when nothing had to be changed; and its requests."""
-        limit = self._limits.request_bytes_max
         size = len(body)
-        if size > limit:
-            raise StreamError("too_large", f"a call of {size} bytes; at most {limit} are allowed")
+        if size > REQUEST_BYTES_MAX:
+            raise StreamError("too_large", f"a call of {size} bytes; at most {REQUEST_BYTES_MAX} are allowed")
         requests = _decoded(_envelopes, body)
         if wait_ms := self._bucket.take(len(requests), self._loop.time()):
             raise StreamError("limit", "too many requests a second on one connection", wait_ms)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from config.loop import LoopSettings
@@ -14,10 +13,6 @@ from workqueue.machine.views import AliasStep, CandidateView, Match
 
 SETTINGS = LoopSettings()
 VIEW = config_view(champion="now", champion_since_ms=5, promotions=2)
-
-
-def gated(**fields: int) -> LoopSettings:
-    return msgspec.structs.replace(SETTINGS, gate=msgspec.structs.replace(SETTINGS.gate, **fields))
 
 
 def lost(count: int) -> list[Match]:
@@ -42,22 +37,11 @@ def test_only_the_newest_candidate_is_tested() -> None:
     assert [spec.id for spec in test.jobs] == [gate.gauntlet_id("c" * 64, 0)]
 
 
-def test_a_champion_goes_after_enough_games_only() -> None:
+def test_a_champion_goes_after_enough_games_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """However clear they are."""
-    assert gate.regression(VIEW, SETTINGS, "old", lost(60))
-    assert gate.regression(VIEW, gated(canary_games=61), "old", lost(60)) == []
-    assert gate.regression(VIEW, gated(canary_games=60), "old", lost(60))
-
-
-@pytest.mark.parametrize("bound", ["alpha_milli", "beta_milli"])
-def test_how_sure_one_must_be_is_a_setting(bound: str) -> None:
-    """Of a rollback as of a promotion: the log-likelihood ratio that is asked for follows from it."""
-    [usual] = gate.regression(VIEW, SETTINGS, "old", lost(60))
-    [other] = gate.regression(VIEW, gated(**{bound: 200}), "old", lost(60))
-    assert isinstance(usual.command, c.Rollback)
-    assert isinstance(other.command, c.Rollback)
-    assert other.command.evidence.llr_milli == usual.command.evidence.llr_milli > 0
-    assert other.command.evidence.bound_milli < usual.command.evidence.bound_milli
+    for needed, goes in ((60, True), (61, False)):
+        monkeypatch.setattr(gate, "REGRESSION_GAMES_MIN", needed)
+        assert bool(gate.regression(VIEW, SETTINGS, "old", lost(60))) == goes
 
 
 def test_who_was_brought_back_is_not_measured_against_whom_it_replaced() -> None:

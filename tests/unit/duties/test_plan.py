@@ -30,7 +30,7 @@ from workqueue.schema import (
 SETTINGS = LoopSettings(
     selfplay=SelfplaySettings(games_per_job=10, bootstrap_games=40),
     train=TrainSettings(games_new_min=20, window_games_min=40),
-    gate=GateSettings(floor_games=20, games_max=200, canary_games=20),
+    gate=GateSettings(floor_games=20, games_max=200),
 )
 BASELINES = {"none:random:-": 0.95, "none:heuristic:-": 0.7}
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from config.cluster import ClusterSettings, VoterAddress, VoterSettings
+from config.cluster import CA, TOKEN_KEY, ClusterSettings, VoterAddress, VoterSettings
 from config.load import load
 from consensus import MemoryReplica
 from tests.unit.workqueue.twin import TwinMachine
@@ -93,9 +93,9 @@ async def _front(voter: Voter, core_path: str, closing: contextlib.AsyncExitStac
     core = CoreLink(own.id)
     await core.connect(core_path)
     closing.push_async_callback(core.close)
-    cert, key, ca = folder / own.cert, folder / own.key, folder / cluster.ca
+    cert, key, ca = folder / own.cert, folder / own.key, folder / CA
     async with Peers(own.id, cluster.voters, voter_client_context(cert, key, ca)) as peers:
-        secret = read_secret(folder / cluster.token_key)
+        secret = read_secret(folder / TOKEN_KEY)
         voter.context = FrontContext(
             cluster,
             own,

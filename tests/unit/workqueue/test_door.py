@@ -16,7 +16,7 @@ import pytest
 import structlog
 
 from config.cluster import LimitSettings
-from tests.unit.workqueue.test_limits import get, limit
+from tests.unit.workqueue.test_limits import get
 from workqueue.http import bodies, door, events
 from workqueue.machine.commands import Enqueue, JobSpec
 from workqueue.machine.outcomes import Enqueued
@@ -56,8 +56,9 @@ async def ended(reader: asyncio.StreamReader) -> bool:
 
 
 def room(sockets: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let so many connections in."""
+    """Let so many connections in, all from one address if they come so."""
     monkeypatch.setattr(LimitSettings, "sockets_max", sockets)
+    monkeypatch.setattr(LimitSettings, "sockets_address_max", sockets)
 
 
 def usage(voter: Voter) -> dict[str, int]:
@@ -139,7 +140,7 @@ async def test_when_all_are_known_the_next_is_refused(
 async def test_an_address_has_its_share(voter: Voter, talker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One address fills its own part, its oldest strangers first, and not the voter."""
     monkeypatch.setattr(door, "FIRST_S", 60.0)
-    limit(voter, sockets_address_max=4)
+    monkeypatch.setattr(LimitSettings, "sockets_address_max", 4)
     other = voter.context.door.enter("192.0.2.1", asyncio.Protocol(), 0.0)  # the oldest of all
     assert other is not None
     idle = [await plain(voter) for _ in range(6)]

@@ -12,6 +12,7 @@ import pytest
 
 from tests.unit.workqueue.conftest import Voter, running_voter
 from workqueue.errors import Rejected, Unavailable
+from workqueue.http import stream
 from workqueue.machine.commands import (
     Capability,
     Claim,
@@ -145,9 +146,9 @@ async def test_a_kind_holds_from_its_answer_on(real: Voter) -> None:
 # ---- sizes, rates, connections
 
 
-async def test_a_call_that_is_too_large_is_refused_on_the_stream(voter: Voter) -> None:
+async def test_a_call_that_is_too_large_is_refused_on_the_stream(voter: Voter, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next one is answered."""
-    limit(voter, request_bytes_max=1_000)
+    monkeypatch.setattr(stream, "REQUEST_BYTES_MAX", 1_000)
     async with voter.client() as client:
         with pytest.raises(Rejected, match="at most 1000 are allowed") as refused:
             await client.submit(Enqueue((JobSpec("j", "open", raw("x" * 2_000)),)))
@@ -158,7 +159,7 @@ async def test_a_call_that_is_too_large_is_refused_on_the_stream(voter: Voter) -
 
 async def test_a_stream_that_floods_is_slowed(voter: Voter) -> None:
     """Beyond the rate calls are refused with a pause, which the client keeps; everything is done in the end."""
-    limit(voter, requests_s_max=20)
+    voter.context.rates.rate = 20
     async with voter.client(deadline_s=20) as client:
         started = asyncio.get_running_loop().time()
         await asyncio.gather(*(client.submit(Enqueue((JobSpec(f"j{n}", "open"),))) for n in range(50)))
