@@ -7,7 +7,7 @@ guarded: whatever goes wrong inside stops the voter before it can acknowledge an
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from consensus import messages as m
 from consensus.clock import Clock
@@ -25,35 +25,16 @@ from consensus.errors import (
 )
 from consensus.journal import FIRST_INDEX, Journal
 from consensus.machine import StateMachine
-from consensus.raft import Outbox, Raft, RaftTimes
+from consensus.pace import RaftTimes
+from consensus.ports import Answer, Outbox, Scheduler, Timer
+from consensus.raft import Raft
 from consensus.settings import ReplicaSettings, Role
 from consensus.snapshot import SnapshotHead, Spawn, read_head, restore_snapshot
 from consensus.storage import Storage
 from consensus.streaming import SnapshotFlow, SnapshotPolicy
 
-Answer = Callable[[Sequence[object] | None, ConsensusError | None], None]
 OVERLOAD_RETRY_MS = 100
 CHILD_POLL_S = 0.05
-
-
-class Timer(Protocol):
-    """A callback to come."""
-
-    def cancel(self) -> None:
-        """Forget it."""
-        ...
-
-
-class Scheduler(Protocol):
-    """The part of an event loop that a voter needs."""
-
-    def call_soon(self, callback: Callable[..., object], *args: Any) -> object:
-        """Call after the current callback."""
-        ...
-
-    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Timer:
-        """Call after so many seconds."""
-        ...
 
 
 class _Request:

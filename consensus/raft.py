@@ -11,7 +11,7 @@ import functools
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import pysyncobj.syncobj as library
 from pysyncobj import SyncObj, SyncObjConf
@@ -24,7 +24,8 @@ from consensus.entry import entry_head
 from consensus.errors import InvariantBroken, MachineFailed
 from consensus.journal import Entry, Journal
 from consensus.machine import StateMachine
-from consensus.pace import Pace
+from consensus.pace import Pace, RaftTimes
+from consensus.ports import Confirmation, Done, Outbox, Snapshots
 
 LIBRARY_VERSION = "0.3.17"
 # Its own clock is CLOCK_MONOTONIC_RAW, which drifts from the one that event loops and `SystemClock` read, by seconds a
@@ -38,8 +39,6 @@ MAX_MESSAGES = 8  # to one follower at one time
 COMMIT_NOTICE_S = 0.005  # followers hear of a commit this late at the latest
 APPLY_SLICE = 512  # entries applied at most before messages are read again
 APPLY_SLICE_S = 0.02
-
-Done = Callable[[Sequence[object] | None], None]  # outcomes, or None: the outcome is unknown
 
 
 class Voter(Node):  # type: ignore[misc]
@@ -64,50 +63,6 @@ def hash_id(name: str) -> int:
     return int.from_bytes(name.encode()[:7].ljust(7, b"\0"), "big")
 
 
-class Outbox(Protocol):
-    """Where messages go."""
-
-    def send(self, node_id: str, data: bytes) -> bool:
-        """Send to a voter; False if there is no link (a message may be lost even if True)."""
-        ...
-
-    def backlog(self, node_id: str) -> int | None:
-        """Return the bytes waiting to be sent to a voter, or None if there is no link."""
-        ...
-
-
-class Snapshots(Protocol):
-    """The leader's and the follower's side of snapshots, driven from the ticks of `Raft`."""
-
-    def feed(self, node_id: str) -> bool:
-        """Send a lagging voter more of the snapshot; False if there is nothing to send yet."""
-        ...
-
-    def forget(self, node_id: str) -> None:
-        """Stop sending to this voter."""
-        ...
-
-    def tick(self) -> None:
-        """Start, watch and publish snapshots of our own."""
-        ...
-
-    def chunk(self, node_id: str, message: m.SnapshotChunk) -> None:
-        """Take a piece of the leader's snapshot."""
-        ...
-
-    def received(self, node_id: str, message: m.SnapshotReceived) -> None:
-        """Take a follower's answer to a piece."""
-        ...
-
-
-class RaftTimes:
-    """Timeouts in seconds."""
-
-    def __init__(self, election: tuple[float, float], heartbeat: float) -> None:
-        self.election = election
-        self.heartbeat = heartbeat
-
-
 class _Wire(Transport):  # type: ignore[misc]
     """The library's outgoing messages, turned into ours."""
 
@@ -129,13 +84,6 @@ class _Wire(Transport):  # type: ignore[misc]
                 return self._raft.tell(node.id, m.TimeoutNow(message["term"]))
             case other:
                 raise InvariantBroken(f"the library sends a {other}, which is ours to send")
-
-
-class Confirmation(Protocol):
-    """Hears whether a leader still led when it was asked."""
-
-    def __call__(self, *, ok: bool) -> None:
-        """Take the answer."""
 
 
 class _Log:
