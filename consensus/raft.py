@@ -10,7 +10,7 @@ Messages go out by `Outbox`; answers that promise durability wait in `_promises`
 import functools
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pysyncobj.syncobj as library
@@ -328,10 +328,12 @@ class Raft(SyncObj):  # type: ignore[misc]
         self._waiting[index] = done
         self._SyncObj__sendAppendEntries()
 
-    def stamp_at(self, index: int) -> int | None:
-        """Return the time in an entry of the log, or None if it is a no-op."""
-        command = self.journal.entry(index)[0]
-        return entry_head(command[1:])[0] if command[:1] == COMMAND else None
+    def times_ahead(self) -> Iterator[int]:
+        """Yield the times of the entries that are in the log and not applied yet."""
+        for index in range(self.applied_index + 1, self.journal.last_index + 1):
+            command = self.journal.entry(index)[0]
+            if command[:1] == COMMAND:
+                yield entry_head(command[1:])[0]
 
     def confirm(self, done: Confirmation) -> None:
         """Ask a majority whether this still is the leader: done(ok=True) if it was when asked (Raft §6.4)."""
