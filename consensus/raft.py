@@ -7,32 +7,19 @@ closes, by number, and `tests/unit/consensus` shows each on the library unmodifi
 Messages go out by `Outbox`; answers that promise durability wait in `_promises` until `flush` has synced the journal.
 """
 
-import functools
 import random
-import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
-
-import pysyncobj.syncobj as library
-from pysyncobj import SyncObj, SyncObjConf
-from pysyncobj.node import Node
-from pysyncobj.transport import Transport
 
 from consensus import messages as m
 from consensus.clock import Clock
 from consensus.entry import entry_head
 from consensus.errors import InvariantBroken, MachineFailed
-from consensus.journal import Entry, Journal
+from consensus.journal import Journal
+from consensus.library import COMMAND, LEADER, StockRaft, voter
 from consensus.machine import StateMachine
 from consensus.pace import Pace, RaftTimes
 from consensus.ports import Confirmation, Done, Outbox, Snapshots
 
-LIBRARY_VERSION = "0.3.17"
-# Its own clock is CLOCK_MONOTONIC_RAW, which drifts from the one that event loops and `SystemClock` read, by seconds a
-# day: a leader would be late with its heartbeats by that much.
-library.monotonicTime = time.monotonic
-COMMAND, NO_OP = b"\x00", b"\x01"  # first byte of a log entry, as in the library
-_LEADER = 2
 MAX_MESSAGE_BYTES = 1 << 20  # of entries in one Append
 MAX_BACKLOG_BYTES = 4 << 20  # unsent bytes after which a follower is given no more
 MAX_MESSAGES = 8  # to one follower at one time
@@ -41,91 +28,7 @@ APPLY_SLICE = 512  # entries applied at most before messages are read again
 APPLY_SLICE_S = 0.02
 
 
-class Voter(Node):  # type: ignore[misc]
-    """A voter as the library sees it, with a hash that is the same in every process."""
-
-    def __init__(self, node_id: str) -> None:
-        super().__init__(node_id)
-        self._hash = hash_id(node_id)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-
-@functools.cache
-def voter(node_id: str) -> Voter:
-    """Return the one object for a voter: looking it up in the library's tables then costs no comparison of names."""
-    return Voter(node_id)
-
-
-def hash_id(name: str) -> int:
-    """Return a hash of a node id that does not depend on the process."""
-    return int.from_bytes(name.encode()[:7].ljust(7, b"\0"), "big")
-
-
-class _Wire(Transport):  # type: ignore[misc]
-    """The library's outgoing messages, turned into ours."""
-
-    ready = True
-
-    def __init__(self, raft: "Raft") -> None:
-        super().__init__(None, None, None)
-        self._raft = raft
-
-    def send(self, node: Node, message: dict[str, Any]) -> bool:
-        """Translate and send; the library itself sends votes and requests for them, and hands over leadership."""
-        match message["type"]:
-            case "request_vote":
-                term, index = message["term"], message["last_log_index"]
-                return self._raft.tell(node.id, m.RequestVote(term, index, message["last_log_term"]))
-            case "response_vote":
-                return self._raft.tell(node.id, m.Vote(message["term"]))
-            case "timeout_now":
-                return self._raft.tell(node.id, m.TimeoutNow(message["term"]))
-            case other:
-                raise InvariantBroken(f"the library sends a {other}, which is ours to send")
-
-
-class _Log:
-    """Our journal under the names that the library calls."""
-
-    def __init__(self, raft: "Raft", journal: Journal) -> None:
-        self._raft = raft
-        self._journal = journal
-
-    def __len__(self) -> int:
-        return len(self._journal)
-
-    def __getitem__(self, at: int | slice) -> Entry | list[Entry]:
-        if isinstance(at, slice):
-            return []  # the library would count and apply by itself: what it does not see is left to this class
-        if at == -1:
-            return b"", self._journal.last_index, self._journal.last_term
-        if at == 0:
-            return b"", self._journal.base_index, self._journal.base_term
-        raise InvariantBroken("the library reads the log only at its ends")
-
-    def add(self, command: bytes, index: int, term: int) -> None:
-        self._journal.append(command, index, term)
-
-    def setCurrentTerm(self, term: int, vote: str | None) -> None:
-        self._journal.set_vote(term, vote)
-
-    def setRaftCommitIndex(self, index: int) -> None:
-        """Nothing to keep: the commit index is learned again from the leader, so that it can't exceed the log."""
-
-    def onOneSecondTimer(self) -> None:
-        """Nothing to do."""
-
-
-class _NoPoller:
-    """The library's own sockets are never opened."""
-
-    def poll(self, _seconds: float) -> None:
-        """Return at once."""
-
-
-class Raft(SyncObj):  # type: ignore[misc]
+class Raft(StockRaft):
     """One voter's Raft; `receive` and `tick` drive it, `flush` must follow both before control returns to the loop."""
 
     _SyncObj__newAppendEntriesTime: float
@@ -142,8 +45,6 @@ class Raft(SyncObj):  # type: ignore[misc]
         chance: random.Random,
         times: RaftTimes,
     ) -> None:
-        if library.VERSION != LIBRARY_VERSION:
-            raise InvariantBroken(f"made for pysyncobj {LIBRARY_VERSION}, not {library.VERSION}")
         self.node_id = node_id
         self.peers = sorted(peers)
         self.journal = journal
@@ -169,56 +70,9 @@ class Raft(SyncObj):  # type: ignore[misc]
         self._heard_at = float("-inf")
         self._read_round = 0
         self._reads: dict[int, tuple[set[str], int, Confirmation]] = {}
-        low, high = times.election
-        conf = SyncObjConf(
-            autoTick=False,
-            raftMinTimeout=low,
-            raftMaxTimeout=high,
-            appendEntriesPeriod=times.heartbeat,
-            leaderFallbackTimeout=high,
-            connectionTimeout=max(3.5, high),
-            onStateChanged=self._state_changed,
-        )
-        super().__init__(voter(node_id), [voter(p) for p in self.peers], conf, nodeClass=Voter, transport=_Wire(self))
-        self._adopt_journal()
-
-    def _adopt_journal(self) -> None:
-        """Begin from what is on disk (the library was started with an empty journal in memory)."""
-        self._poller = _NoPoller()
-        self._SyncObj__raftLog = _Log(self, self.journal)
-        self._SyncObj__raftCurrentTerm = self.journal.term
-        self._SyncObj__votedForNodeId = self.journal.vote
-        self._SyncObj__raftCommitIndex = self.journal.base_index
-        self._SyncObj__raftLastApplied = self.journal.base_index
-        self._SyncObj__needLoadDumpFile = False
+        super().__init__(node_id, self.peers, journal, times, self.tell, self._state_changed)
 
     # ---- what it is
-
-    @property
-    def is_leader(self) -> bool:
-        """Whether it believes to lead; another may have been elected since."""
-        return bool(self._SyncObj__raftState == _LEADER)
-
-    @property
-    def leader_id(self) -> str | None:
-        """The last known leader."""
-        leader: Node | None = self._SyncObj__raftLeader
-        return None if leader is None else str(leader.id)
-
-    @property
-    def term(self) -> int:
-        """The current term."""
-        return int(self._SyncObj__raftCurrentTerm)
-
-    @property
-    def commit_index(self) -> int:
-        """The highest index known to be committed."""
-        return int(self._SyncObj__raftCommitIndex)
-
-    @property
-    def applied_index(self) -> int:
-        """The highest index applied to the state machine."""
-        return int(self._SyncObj__raftLastApplied)
 
     @property
     def majority(self) -> int:
@@ -628,7 +482,7 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def _state_changed(self, old: int, _new: int) -> None:
         """Nobody else would ever answer those who wait for a leader that is none any more (defect 10)."""
-        if old != _LEADER:
+        if old != LEADER:
             return
         waiting, self._waiting = self._waiting, {}
         for index in sorted(waiting):
@@ -640,7 +494,7 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def abandon(self) -> None:
         """Tell all who wait that nobody will ever know; for a voter that stops."""
-        self._state_changed(_LEADER, 0)
+        self._state_changed(LEADER, 0)
 
     # ---- reads (defect 14)
 
@@ -690,20 +544,3 @@ class Raft(SyncObj):  # type: ignore[misc]
         if len(outcomes) != count:
             raise MachineFailed(f"the state machine gave {len(outcomes)} outcomes for {count} commands at {index}")
         return outcomes
-
-    # ---- parts of the library that are never used (defects 11, 15, 18, 22)
-
-    def _checkCommandsToApply(self) -> None:
-        """Proposals enter by `propose` only."""
-
-    def _SyncObj__tryLogCompaction(self) -> None:
-        """Snapshots are taken by `Snapshots`."""
-
-    def _SyncObj__loadDumpFile(self, clearJournal: bool) -> None:  # noqa: FBT001, N803
-        raise InvariantBroken("the library must not load a dump")
-
-    def _SyncObj__doApplyCommand(self, command: bytes) -> None:
-        raise InvariantBroken("the library must not apply")
-
-    def _SyncObj__parseChangeClusterRequest(self, command: bytes) -> None:
-        """Nothing in the log changes the voters."""
