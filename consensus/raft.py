@@ -16,6 +16,7 @@ from consensus.entry import entry_head
 from consensus.errors import InvariantBroken, MachineFailed
 from consensus.journal import Journal
 from consensus.library import COMMAND, LEADER, StockRaft, voter
+from consensus.log_matching import merge, retreat
 from consensus.machine import StateMachine
 from consensus.pace import Pace, RaftTimes
 from consensus.ports import Confirmation, Done, Outbox, Snapshots
@@ -274,51 +275,17 @@ class Raft(StockRaft):
         if not self._on_heartbeat(node_id, message.term):
             self.tell(node_id, m.Appended(self.term, 0, success=False))  # it must learn the newer term
             return
-        verified = self._merge(message)
+        committed = self.commit_index
+        verified = merge(self.journal, message, committed)
         if verified is None:
+            back_to = retreat(self.journal, message.prev_index)
+            self.tell(self.leader_id or "", m.Appended(self.term, back_to, success=False))
             return
         self.leader_commit = max(self.leader_commit, message.commit_index)
         commit = min(message.commit_index, verified)
-        if commit > self.commit_index:
+        if commit > committed:
             self._SyncObj__raftCommitIndex = commit
         self.promise(node_id, verified)
-
-    def _merge(self, message: m.Append) -> int | None:
-        """Merge entries by log matching; return the last index known to equal the leader's, or None if refused."""
-        journal = self.journal
-        prev_index, prev_term, entries = message.prev_index, message.prev_term, message.entries
-        if prev_index < journal.base_index:  # what a snapshot holds is committed, so it matches
-            drop = min(journal.base_index - prev_index, len(entries))
-            prev_index, entries = prev_index + drop, entries[drop:]
-            if prev_index < journal.base_index:
-                return prev_index
-            prev_term = journal.base_term
-        have = journal.term_at(prev_index)
-        if have != prev_term:
-            self._refuse(prev_index, have)
-            return None
-        known = 0
-        while known < len(entries) and journal.term_at(prev_index + 1 + known) == entries[known][2]:
-            known += 1
-        if known < len(entries) and journal.last_index > prev_index + known:
-            self._truncate(prev_index + known + 1)
-        for command, index, term in entries[known:]:
-            journal.append(command, index, term)
-        return prev_index + len(entries)
-
-    def _refuse(self, prev_index: int, have: int | None) -> None:
-        """Send the leader back: to our end, or over the whole of the conflicting term."""
-        journal = self.journal
-        back_to = min(prev_index, journal.last_index + 1)
-        if have is not None:
-            while back_to > journal.base_index + 1 and journal.term_at(back_to - 1) == have:
-                back_to -= 1
-        self.tell(self.leader_id or "", m.Appended(self.term, back_to, success=False))
-
-    def _truncate(self, start: int) -> None:
-        if start <= self.commit_index:
-            raise InvariantBroken(f"the leader conflicts with the committed entry {start} (commit {self.commit_index})")
-        self.journal.truncate(start)
 
     # ---- leaders: sending and counting (defects 6, 20, 21, 25)
 

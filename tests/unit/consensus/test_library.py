@@ -131,11 +131,7 @@ def complaint(found: dict[str, str], pinned: dict[str, str]) -> str:
     added, gone = sorted(found.keys() - pinned.keys()), sorted(pinned.keys() - found.keys())
     parts = [f"{what}: {', '.join(names)}" for what, names in
              (("changed", changed), ("not read yet", added), ("gone", gone)) if names]  # fmt: skip
-    return (
-        f"pysyncobj is not the one that consensus was made for ({'; '.join(parts)})"
-        if parts
-        else ""
-    )
+    return f"pysyncobj is not the one that consensus was made for ({'; '.join(parts)})" if parts else ""
 
 
 def test_the_library_is_the_one_that_was_read() -> None:
