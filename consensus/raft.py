@@ -20,6 +20,7 @@ from consensus.log_matching import merge, retreat
 from consensus.machine import StateMachine
 from consensus.pace import Pace, RaftTimes
 from consensus.ports import Confirmation, Done, Outbox, Snapshots
+from consensus.rounds import LeadershipChecks, PreVotes
 
 MAX_MESSAGE_BYTES = 1 << 20  # of entries in one Append
 MAX_BACKLOG_BYTES = 4 << 20  # unsent bytes after which a follower is given no more
@@ -48,6 +49,7 @@ class Raft(StockRaft):
     ) -> None:
         self.node_id = node_id
         self.peers = sorted(peers)
+        self.majority = (len(self.peers) + 1) // 2 + 1
         self.journal = journal
         self.machine = machine
         self.snapshots: Snapshots | None = None
@@ -65,20 +67,13 @@ class Raft(StockRaft):
         self._waiting: dict[int, Done] = {}
         self._promises: list[tuple[str, m.Appended]] = []
         self._votes: set[str] = set()
-        self._pre_round = 0
-        self._pre_votes: set[str] = set()
+        self._pre_votes = PreVotes(self.majority)
+        self._checks = LeadershipChecks(self.majority)
         self._may_campaign = False
         self._heard_at = float("-inf")
-        self._read_round = 0
-        self._reads: dict[int, tuple[set[str], int, Confirmation]] = {}
         super().__init__(node_id, self.peers, journal, times, self.tell, self._state_changed)
 
     # ---- what it is
-
-    @property
-    def majority(self) -> int:
-        """How many voters are a majority."""
-        return (len(self.peers) + 1) // 2 + 1
 
     @property
     def leads_its_term(self) -> bool:
@@ -152,8 +147,10 @@ class Raft(StockRaft):
             case m.Confirm(term, number):
                 if self._on_heartbeat(node_id, term):
                     self.tell(node_id, m.Confirmed(term, number))
-            case m.Confirmed():
-                self._on_confirmed(node_id, message)
+            case m.Confirmed(term, number):
+                if self._is_answer_to_me(term):
+                    self.note_response(node_id)
+                    self._checks.answer(node_id, number, term)
             case m.TimeoutNow(term):
                 self._on_timeout_now(node_id, term)
             case m.StateDigest():
@@ -197,10 +194,10 @@ class Raft(StockRaft):
         elif not self.peers:
             done(ok=True)
         else:
-            self._read_round += 1
-            self._reads[self._read_round] = (set(), self.term, done)
+            term = self.term
+            question = m.Confirm(term, self._checks.begin(term, done))
             for peer in self.peers:
-                self.tell(peer, m.Confirm(self.term, self._read_round))
+                self.tell(peer, question)
 
     def forget_leader(self) -> None:
         """Answer pre-votes as after an election timeout of silence."""
@@ -407,9 +404,7 @@ class Raft(StockRaft):
             self._votes = set()
             return True
         self._SyncObj__raftElectionDeadline = self._clock.monotonic() + self._patience()
-        self._pre_round += 1
-        self._pre_votes = set()
-        ask = m.PreVote(self.term + 1, self._pre_round, self.journal.last_index, self.journal.last_term)
+        ask = m.PreVote(self.term + 1, self._pre_votes.begin(), self.journal.last_index, self.journal.last_term)
         for peer in self.peers:
             self.tell(peer, ask)
         return False
@@ -424,13 +419,11 @@ class Raft(StockRaft):
             self.tell(node_id, m.PreVoteGranted(self.term, message.round))
 
     def _on_pre_vote_granted(self, node_id: str, message: m.PreVoteGranted) -> None:
-        if message.round != self._pre_round or self.is_leader:
+        if self.is_leader or not self._pre_votes.is_open(message.round):
             return
         if message.term > self.term:  # a candidacy in an older term would be ignored
             self._SyncObj__setCurrentTerm(message.term, None)
-        self._pre_votes.add(node_id)
-        if len(self._pre_votes) + 1 >= self.majority:
-            self._pre_round += 1  # later grants of this round mean nothing
+        if self._pre_votes.grant(node_id):
             self._campaign_now()
 
     def _on_vote(self, node_id: str, term: int) -> None:
@@ -454,29 +447,12 @@ class Raft(StockRaft):
         waiting, self._waiting = self._waiting, {}
         for index in sorted(waiting):
             waiting[index](None)
-        reads, self._reads = self._reads, {}
-        for _, _, done in reads.values():
-            done(ok=False)
+        self._checks.fail()
         self.on_lost()
 
     def abandon(self) -> None:
         """Tell all who wait that nobody will ever know; for a voter that stops."""
         self._state_changed(LEADER, 0)
-
-    # ---- reads (defect 14)
-
-    def _on_confirmed(self, node_id: str, message: m.Confirmed) -> None:
-        if not self._is_answer_to_me(message.term):
-            return
-        self.note_response(node_id)
-        read = self._reads.get(message.round)
-        if read is None:
-            return
-        answered, term, done = read
-        answered.add(node_id)
-        if len(answered) + 1 >= self.majority:
-            del self._reads[message.round]
-            done(ok=term == self.term)
 
     # ---- applying (defects 7, 8, 10, 15, 18)
 
