@@ -20,11 +20,9 @@ from consensus.log_matching import merge, retreat
 from consensus.machine import StateMachine
 from consensus.pace import Pace, RaftTimes
 from consensus.ports import Confirmation, Done, Outbox, Snapshots
+from consensus.replication import Encoded, Followers
 from consensus.rounds import LeadershipChecks, PreVotes
 
-MAX_MESSAGE_BYTES = 1 << 20  # of entries in one Append
-MAX_BACKLOG_BYTES = 4 << 20  # unsent bytes after which a follower is given no more
-MAX_MESSAGES = 8  # to one follower at one time
 COMMIT_NOTICE_S = 0.005  # followers hear of a commit this late at the latest
 APPLY_SLICE = 512  # entries applied at most before messages are read again
 APPLY_SLICE_S = 0.02
@@ -72,6 +70,8 @@ class Raft(StockRaft):
         self._may_campaign = False
         self._heard_at = float("-inf")
         super().__init__(node_id, self.peers, journal, times, self.tell, self._state_changed)
+        tables = (self._SyncObj__raftNextIndex, self._SyncObj__raftMatchIndex)
+        self._followers = Followers(self.peers, journal, outbox, self._feed, *tables)
 
     # ---- what it is
 
@@ -124,8 +124,10 @@ class Raft(StockRaft):
         match message:
             case m.Append():
                 self._on_append(node_id, message)
-            case m.Appended():
-                self._on_appended(node_id, message)
+            case m.Appended(term):
+                if self._is_answer_to_me(term):
+                    self.note_response(node_id)
+                    self._followers.answered(node_id, message)
             case m.RequestVote(term, index, last_term):
                 request = {"type": "request_vote", "term": term, "last_log_index": index, "last_log_term": last_term}
                 self._SyncObj__onMessageReceived(voter(node_id), request)
@@ -210,15 +212,13 @@ class Raft(StockRaft):
 
     def hand_over(self, target: str) -> bool:
         """Let a voter that has every entry start an election; False if it has not."""
-        if not self.is_leader or self._SyncObj__raftMatchIndex.get(voter(target), 0) != self.journal.last_index:
+        if not self.is_leader or not self._followers.has_all(target):
             return False
         return self.tell(target, m.TimeoutNow(self.term))
 
     def best_follower(self) -> str | None:
         """Return the linked voter that has most of the log."""
-        match = self._SyncObj__raftMatchIndex
-        linked = [p for p in self.peers if self._outbox.backlog(p) is not None]
-        return max(linked, key=lambda p: (match.get(voter(p), 0), p), default=None)
+        return self._followers.best()
 
     def installed(self, index: int, term: int, leader: str | None) -> None:
         """The machine now holds the snapshot at (index, term), which is durable: fit the log to it (Raft §7)."""
@@ -237,8 +237,7 @@ class Raft(StockRaft):
 
     def follower_has(self, node_id: str, index: int) -> None:
         """A follower has everything up to index, by a snapshot."""
-        node = voter(node_id)
-        self._SyncObj__raftNextIndex[node] = max(self._SyncObj__raftNextIndex[node], index + 1)
+        self._followers.has(node_id, index)
 
     def note_response(self, node_id: str) -> None:
         """The leader heard from a follower."""
@@ -294,33 +293,15 @@ class Raft(StockRaft):
             self._SyncObj__raftLeader = None
         return self.is_leader and term == self.term
 
-    def _on_appended(self, node_id: str, message: m.Appended) -> None:
-        if not self._is_answer_to_me(message.term):
-            return
-        self.note_response(node_id)
-        node, following = voter(node_id), self._SyncObj__raftNextIndex
-        match = self._SyncObj__raftMatchIndex
-        if message.success:
-            match[node] = max(match[node], message.next_index - 1)
-            following[node] = max(following[node], message.next_index)
-        else:  # never forward, and never behind what is proven
-            following[node] = max(match[node] + 1, min(following[node], message.next_index), 1)
-
     def can_commit(self) -> bool:
         """Whether a majority, counting itself, holds entries that are not committed yet."""
-        return self._held_by_majority() > self.commit_index
-
-    def _held_by_majority(self) -> int:
-        if not self.peers:
-            return self.journal.last_index
-        match = self._SyncObj__raftMatchIndex
-        return int(sorted([match[voter(p)] for p in self.peers], reverse=True)[self.majority - 2])
+        return self._followers.held_by_majority() > self.commit_index
 
     def _advance_commit(self) -> None:
         """Commit what a majority holds durably, if it is of this term (Raft §5.4.2); the own copy is synced first."""
         if not self.is_leader:
             return
-        index = self._held_by_majority()
+        index = self._followers.held_by_majority()
         if index > self.commit_index and self.journal.term_at(index) == self.term:
             self.journal.sync()
             self._SyncObj__raftCommitIndex = index
@@ -330,38 +311,15 @@ class Raft(StockRaft):
     def _SyncObj__sendAppendEntries(self) -> None:
         now = self._clock.monotonic()
         self._SyncObj__newAppendEntriesTime = now + self._times.heartbeat
-        cache: dict[int, tuple[bytes, int]] = {}
-        behind = [self._send_to(peer, cache) for peer in self.peers]
+        term, commit_index, encoded = self.term, self.commit_index, Encoded()
+        behind = [self._followers.send(peer, term, commit_index, encoded) for peer in self.peers]
         if any(behind):
             self._SyncObj__newAppendEntriesTime = now + 0.002
 
-    def _send_to(self, peer: str, cache: dict[int, tuple[bytes, int]]) -> bool:
-        """Send what a follower lacks as far as its link takes it; return whether there is more that could go soon."""
-        backlog = self._outbox.backlog(peer)
-        if backlog is None:
-            return False
-        node, following, journal = voter(peer), self._SyncObj__raftNextIndex, self.journal
-        for sent in range(MAX_MESSAGES):
-            start = following[node]
-            if start <= journal.base_index:
-                if self.snapshots is None or not self.snapshots.feed(peer):
-                    self.tell(peer, m.Heartbeat(self.term))
-                return False
-            if sent and start > journal.last_index:
-                return False
-            if sent and backlog > MAX_BACKLOG_BYTES:
-                return True
-            if start not in cache:
-                entries = journal.slice(start, MAX_MESSAGE_BYTES)
-                prev_term = journal.term_at(start - 1)
-                if prev_term is None:
-                    raise InvariantBroken(f"the leader's log has no entry {start - 1}")
-                append = m.Append(self.term, self.commit_index, start - 1, prev_term, entries)
-                cache[start] = m.encode(append), start + len(entries)
-            data, following[node] = cache[start]
-            self._outbox.send(peer, data)
-            backlog += len(data)
-        return bool(following[node] <= journal.last_index)
+    def _feed(self, peer: str) -> None:
+        """Send a follower that lags behind the log more of the snapshot, or at least a heartbeat."""
+        if self.snapshots is None or not self.snapshots.feed(peer):
+            self.tell(peer, m.Heartbeat(self.term))
 
     # ---- elections (defect 12; a vote repeated by the network counts once)
 
