@@ -88,12 +88,12 @@ def test_what_gathers_while_entries_are_in_flight_travels_in_the_next() -> None:
 
 
 def test_a_batch_ends_at_its_bounds_between_requests() -> None:
-    """A request is never divided among entries."""
+    """A request is never divided among entries, and one that is larger than a batch travels alone."""
     group, log, _, callers = made(inflight=9, max_batch_commands=3)
-    for size in (2, 2, 1):
+    for size in (2, 2, 1, 5, 1):
         group.add([b"\x01"] * size, callers("a"))
     group.launch()
-    assert [len(commands) for commands in log.commands()] == [2, 3]
+    assert [len(commands) for commands in log.commands()] == [2, 3, 5, 1]
 
 
 def test_requests_beyond_the_room_are_refused_and_counted() -> None:
@@ -110,7 +110,7 @@ def test_requests_beyond_the_room_are_refused_and_counted() -> None:
 
 def test_everyone_hears_of_a_lost_leadership() -> None:
     """Unknown for what was proposed, certainly not applied for what was not."""
-    group, log, soon, callers = made(inflight=1)
+    group, log, soon, callers = made(inflight=2)
     group.add([b"\x01"], callers("proposed"))
     group.launch()
     group.add([b"\x02"], callers("gathered"))

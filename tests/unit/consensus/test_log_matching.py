@@ -39,7 +39,7 @@ def terms(journal: Journal) -> list[int | None]:
         (append((12, 1), 2), 13, [1, 1, 2, 2, 2, 3]),  # late: what follows is neither removed nor vouched for
         (append((12, 1)), 12, [1, 1, 2, 2, 2, 3]),  # a heartbeat in the middle
         (append((13, 2), 2, 4), 15, [1, 1, 2, 2, 4]),  # conflicts with 15: cut off from there
-        (append((8, 1), 1, 1, 1, 1, 2, 2), 14, [1, 1, 2, 2, 2, 3]),  # begins inside the snapshot
+        (append((8, 0), 1, 1, 1, 1, 2, 2), 14, [1, 1, 2, 2, 2, 3]),  # begins inside the snapshot
         (append((7, 1), 1), 8, [1, 1, 2, 2, 2, 3]),  # ends inside the snapshot
         (append((17, 3), 4), None, [1, 1, 2, 2, 2, 3]),  # leaves a gap
         (append((15, 3), 4), None, [1, 1, 2, 2, 2, 3]),  # of another term
