@@ -14,6 +14,7 @@ from workqueue.machine.transitions import State as JobState
 from workqueue.schema import KINDS, Schema
 
 QUEUE_MAX = 1_000_000
+QUEUE_BYTES_MAX = 512 << 20  # of payloads: every voter keeps them in memory
 FULL_RETRY_MS = 5_000
 ID_MAX = 200
 PAYLOAD_MAX = 1 << 20
@@ -29,6 +30,9 @@ def enqueue(ledger: Ledger, command: Enqueue) -> Outcome:
     """Handle Enqueue: all jobs or none."""
     if ledger.live + len(command.jobs) > QUEUE_MAX:
         return Refused(Code.QUEUE_FULL, f"the queue holds {ledger.live} jobs; try again later", FULL_RETRY_MS)
+    if ledger.payload_bytes + sum(len(spec.payload) for spec in command.jobs) > QUEUE_BYTES_MAX:
+        full = f"the payloads of waiting jobs have {ledger.payload_bytes} bytes; store large data as artifacts, or wait"
+        return Refused(Code.QUEUE_FULL, full, FULL_RETRY_MS)
     existing = tuple(spec.id for spec in command.jobs if spec.id in ledger.jobs)
     try:
         fresh = _checked(ledger, command, set(existing))

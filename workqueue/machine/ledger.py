@@ -53,6 +53,7 @@ class Ledger:
         self.needed: dict[str, int] = defaultdict(int)  # artifact -> how often live jobs' payloads and cursors name it
         self.artifact_counts: dict[tuple[str, str], int] = defaultdict(int)  # (kind, config)
         self.live = 0  # jobs that have not ended
+        self.payload_bytes = 0  # of these jobs
 
     # ---- time
 
@@ -147,6 +148,7 @@ class Ledger:
                 pass
         if job.state not in ENDED:
             self.live -= 1
+            self.payload_bytes -= len(spec.payload)
             self._name(spec, -1)
 
     def _enter(self, job: Job) -> None:
@@ -178,6 +180,7 @@ class Ledger:
                 del self.unique[spec.unique]
         else:
             self.live += 1
+            self.payload_bytes += len(spec.payload)
             self._name(spec, 1)
             if spec.unique:
                 self.unique[spec.unique] = spec.id
