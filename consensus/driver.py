@@ -85,7 +85,7 @@ class Driver:
                 restore_snapshot(storage, self.machine)
                 self._stamp.seen(head.now_ms)
             base = (head.index, head.term) if head else (FIRST_INDEX, 0)
-            journal = Journal(storage, base)
+            journal = Journal(storage, base, preallocate_bytes=settings.preallocate_bytes)
         except OSError as error:
             raise StorageFailed(f"the data folder cannot be read: {error}") from error
         low, high = settings.election_ms

@@ -167,8 +167,12 @@ class Raft(StockRaft):
             self.snapshots.tick()
 
     def flush(self) -> None:
-        """Make the journal durable and then send the answers that say it is; one sync for all of them."""
-        if not (self._promises or self.journal.dirty):
+        """Make the journal durable and then send the answers that say it is; one sync for all of them.
+
+        A leader with several entries under way waits with its own copy until the others' answers make it count: by then
+        one sync serves for more of them. With one under way, the sync runs beside theirs.
+        """
+        if not self._promises and (not self.journal.dirty or (self.is_leader and len(self._waiting) > 1)):
             return
         promises, self._promises = self._promises, []
         self.journal.sync()

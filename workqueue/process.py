@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
+import uvloop
 
 from config.cluster import CA, TOKEN_KEY, ClusterSettings, VoterSettings
 from config.errors import AppError, ConfigError
@@ -132,7 +133,7 @@ def run_process(name: str, arguments: list[str], serve: Callable[[VoterConfig], 
     try:
         config = read_config(_config_argument(name, arguments))
         structlog.contextvars.bind_contextvars(voter=config.voter.id)
-        asyncio.run(_until_signalled(serve(config)))
+        uvloop.run(_until_signalled(serve(config)))
     except BaseExceptionGroup as group:
         return _say(name, _first(group))
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
@@ -204,9 +204,8 @@ class UnixLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to send."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.calls = Calls(transport.write)
+        self.transport = cast("asyncio.Transport", transport)
+        self.calls = Calls(self.transport.write)
 
     def data_received(self, data: bytes) -> None:
         """Hand out answers and pushes."""

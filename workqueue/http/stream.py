@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -110,13 +111,13 @@ class Session:
 
     def _forward(self, call_id: int, forwarded: object, judged: Judged | None) -> None:
         self._in_flight += 1
-        started = self._loop.time()
+        started = time.perf_counter()
 
         def replied(answer: str, reply: msgspec.Raw) -> None:
             self._in_flight -= 1
             whole = judged.answer(reply) if judged and answer == "ok" else reply
             self._write(pack(call_id, answer, whole))
-            self._context.metrics.propose.observe(self._loop.time() - started)
+            self._context.metrics.propose.observe(time.perf_counter() - started)
 
         self._send("propose", forwarded, replied)
 
@@ -161,13 +162,13 @@ class Session:
                 raise StreamError("limit", "too many requests a second on one connection", pause_ms)
             forwarded = (admit(self._identity, request), min(max(wait_ms, 0), 60_000))
         self._in_flight += 1
-        started = self._loop.time()
+        started = time.perf_counter()
 
         def replied(answer: str, reply: msgspec.Raw) -> None:
             self._in_flight -= 1
             self._claims.pop(call_id, None)
             self._write(pack(call_id, answer, reply))
-            self._context.metrics.claim.observe(self._loop.time() - started)
+            self._context.metrics.claim.observe(time.perf_counter() - started)
 
         routed = self._send("claim", forwarded, replied)
         if routed and not routed.done:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+import uvloop
 from aiohttp import web
 
 from config.cluster import CA, TOKEN_KEY, ClusterSettings, VoterAddress, VoterSettings
@@ -118,6 +119,12 @@ async def _front(voter: Voter, core_path: str, closing: contextlib.AsyncExitStac
             yield
         finally:
             await runner.cleanup()
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, type]:
+    """Tests run on the event loop that voters run on."""
+    del config, item
+    return {"uvloop": uvloop.Loop}
 
 
 @pytest.fixture

@@ -201,8 +201,7 @@ async def test_a_listener_who_reads_nothing_is_cut(voter: Voter, monkeypatch: py
     """An event stream whose reader stopped does not stay for ever."""
     monkeypatch.setattr(events, "WRITE_S", 0.3)
     reader, writer = await shaken(voter, buffer_bytes=1 << 16)
-    transport = writer.transport
-    assert isinstance(transport, asyncio.ReadTransport)
+    transport: Any = writer.transport
     head = f"GET /v1/events?since=0 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {voter.token('admin')}\r\n\r\n"
     writer.write(head.encode())
     await reader.readuntil(b"\r\n\r\n")
