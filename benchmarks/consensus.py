@@ -49,6 +49,8 @@ GOALS: dict[str, tuple[str, float, str]] = {  # row -> (value, goal, whether mor
     "recovery": ("loaded_s", 30.0, "<="),
     "spurious": ("elections", 0.0, "<="),
 }
+SETTLE_S = 10.0
+IDLE_ROUNDS = 3
 _runs = itertools.count(1)
 
 
@@ -169,11 +171,21 @@ async def compared(options: Options, folder: Path) -> dict[str, Any]:
             for name, servers in others.items():
                 row = rows[f"{name} {point}"] = await _peer(servers, batch, outstanding, options.seconds)
                 row["rift_times_as_many"] = round(ours["ops_s"] / row["ops_s"], 2)
-        rows["rift idle"] = {**milliseconds(await idle_load(cluster, options.seconds)), "load1": load1()}
-        for name, servers in others.items():
-            results, _ = await peers_load.run(servers, 1, {"sorts": {"idle_commit": 1}, "seconds": options.seconds})
-            rows[f"{name} idle"] = {**milliseconds(results[0]["latencies"]["commit"]), "load1": load1()}
+        rows |= await _idle_in_turn(options, cluster, others)
     return rows
+
+
+async def _idle_in_turn(options: Options, cluster: Voters, others: dict[str, Servers]) -> dict[str, Any]:
+    """Everybody's commit latency without load, several times in turn: what a load leaves to do is over by then."""
+    await asyncio.sleep(SETTLE_S)
+    latencies: dict[str, list[float]] = {name: [] for name in ("rift", *others)}
+    for _ in range(IDLE_ROUNDS):
+        latencies["rift"] += await idle_load(cluster, options.seconds)
+        for name, servers in others.items():
+            task = {"sorts": {"idle_commit": 1}, "seconds": options.seconds}
+            results, _cpu_s = await peers_load.run(servers, 1, task)
+            latencies[name] += results[0]["latencies"]["commit"]
+    return {f"{name} idle": {**milliseconds(found), "load1": load1()} for name, found in latencies.items()}
 
 
 async def _peer(servers: Servers, batch: int, outstanding: int, seconds: float) -> dict[str, Any]:
