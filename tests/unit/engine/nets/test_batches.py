@@ -133,6 +133,24 @@ def test_a_batch_size_is_measured_once(net: Net, tmp_path: Path, monkeypatch: py
     assert batch_for(evaluator, memory) == Batch(32, 80)
 
 
+def test_jobs_side_by_side_remember_what_each_measured(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes last keeps what the other wrote meanwhile; where nothing can be written the size is found anew."""
+    evaluator, memory = NetEvaluator(net, WHERE), tmp_path / "batches.json"
+
+    def rate(*_: object) -> float:
+        memory.write_text('{"another": {"size": 32, "positions_s": 7}}')
+        return 10.0
+
+    monkeypatch.setattr(batch, "rate_of", rate)
+    assert batch_for(evaluator, memory) == Batch(16, 10)
+    assert remembered(memory).keys() == {"another", batch.name_of(evaluator)}
+    assert list(tmp_path.iterdir()) == [memory]
+    monkeypatch.setattr(batch, "rate_of", lambda *_: 20.0)
+    assert batch_for(evaluator, tmp_path / "missing" / "batches.json") == Batch(16, 20)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
 def test_recorded_graphs_answer_as_the_cpu_does(net: Net, precision: str) -> None:
