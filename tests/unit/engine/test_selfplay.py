@@ -125,6 +125,13 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         spec("random")
     with pytest.raises(ValueError, match="control"):
         spec("gumbel", resign_below=0.1, control_share=0.0)
+    for name, value in (("games", 0), ("simulations_fast", -1), ("opening_plies", -1), ("batch_games", -2),
+                        ("temperature_plies", -1), ("full_share", 1.5), ("full_share", float("nan")),
+                        ("temperature_start", -1.0), ("temperature_end", float("nan"))):  # fmt: skip
+        with pytest.raises(ValueError, match=name):
+            spec("gumbel", **{name: value})
+    with pytest.raises(ValueError, match="simulations are 0 or more"):
+        spec("gumbel", player=PlayerConfig("gumbel", -1))
 
 
 def test_temperatures() -> None:
