@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psutil
+import pytest
 
 from tests.unit.workers.conftest import options
 from workers.events import Order
@@ -65,6 +66,22 @@ async def test_files_are_stored_before_the_completion(voters: MemoryVoters, star
     assert len(end.artifacts) == 2
     assert all(ref.sha256 in voters.artifacts for ref in end.artifacts)
     assert voters.transfers == [("put", "j")] * 2
+
+
+@pytest.mark.parametrize(
+    ("act", "cause"), [("", "artifact.refused"), ("raise", "job.failed")], ids=["completed", "failed"]
+)
+async def test_files_that_voters_refuse_do_not_hold_up_the_end(
+    voters: MemoryVoters, start: Start, act: str, cause: str
+) -> None:
+    """Asking again would change nothing: a completion becomes a failure, a failure is told without its files."""
+    voters.refusing = "413"
+    voters.enqueue("j", {"steps": 4, "publish_every": 2, "act": act, "act_at": 3}, lease_ms=60_000)
+    worker = start()
+    await voters.until(lambda: bool(voters.jobs["j"].ended))
+    assert voters.jobs["j"].ended[0].cause == cause
+    assert voters.artifacts == {}
+    await worker.leave()
 
 
 async def test_fetches_what_a_job_needs(voters: MemoryVoters, start: Start) -> None:
