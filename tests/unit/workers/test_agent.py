@@ -12,6 +12,9 @@ import pytest
 
 from tests.unit.workers.conftest import options
 from workers.events import Order
+from workers.process import RunnerProcess
+from workers.runner import Context
+from workers.runner_task import Task
 from workqueue.machine.commands import Fail, Fault, Release
 
 if TYPE_CHECKING:
@@ -44,6 +47,27 @@ async def test_runs_jobs_in_one_warm_runner(voters: MemoryVoters, start: Start, 
     assert voters.boots == {}
     assert list((tmp_path / "w" / "spool").iterdir()) == []
     assert list((tmp_path / "w" / "work").iterdir()) == []
+
+
+async def test_a_task_says_how_nets_are_computed_here(
+    voters: MemoryVoters, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backend of this worker and the file of its batch sizes, which the job finds in its context."""
+    tasks: list[Task] = []
+    send = RunnerProcess.send
+
+    def noted(self: RunnerProcess, *parts: Any) -> None:
+        tasks.extend(part for part in parts if isinstance(part, Task))
+        send(self, *parts)
+
+    monkeypatch.setattr(RunnerProcess, "send", noted)
+    voters.enqueue("j")
+    worker = start(backend="openvino:bf16")
+    await voters.finished("j")
+    [task] = tasks
+    context = Context(task, "cpu", None)  # type: ignore[arg-type]
+    assert context.backend == "openvino:bf16"
+    assert context.batches == worker.agent._data / "batches.json"
 
 
 async def test_two_slots_run_at_once(voters: MemoryVoters, start: Start, tmp_path: Path) -> None:
