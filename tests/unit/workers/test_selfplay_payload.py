@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from test_engine_jobs import Context, Store
 
 import engine.selfplay
-from engine.nets import inference
+from engine.nets import encoder, inference
 from engine.nets.batch import remembered
 from engine.nets.net import Net
 from engine.nets.store import Manifest, dump
@@ -198,6 +198,18 @@ def test_a_runtime_that_is_missing_is_the_machines_fault(
     with pytest.raises(JobError, match="not installed") as raised:
         find(kind).run(context, jobs[kind])
     assert raised.value.fault == "node"
+
+
+def test_games_of_a_net_of_another_build_are_played_again_elsewhere(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They say nothing of who played them: the check goes to a worker of the build that the net is for."""
+    asked = payload(store, "gumbel")
+    [shard] = find("selfplay").run(Context(tmp_path / "a", store), asked).shards
+    monkeypatch.setattr(encoder, "ENCODER", "seats-1x1")
+    with pytest.raises(JobError, match="install the build") as raised:
+        find("verify").run(Context(tmp_path / "b", store), VerifyPayload(shard=shard.sha256, asked=asked, again=(0,)))
+    assert (raised.value.cause, raised.value.fault) == ("version.mismatch", "node")
 
 
 def test_a_benchmark_names_the_batch_sizes_of_the_machine(tmp_path: Path, store: Store) -> None:
