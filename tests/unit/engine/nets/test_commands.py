@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from engine.cli import app
 from engine.data.shards import load_shard
+from engine.nets import inference
+from engine.nets.inference import Backend
 from engine.nets.net import Net
 from engine.nets.store import Manifest, save
 from engine.rules.geometry import geometry
@@ -76,6 +78,28 @@ def test_weights_and_engine_must_fit(arguments: list[str], told: str, weights: s
     done = RUN.invoke(app, ["selfplay", str(tmp_path / "out"), "--weights", weights, *arguments])
     assert done.exit_code == 2
     assert told in done.output
+
+
+@pytest.mark.parametrize("command", ["match", "tournament"])
+def test_players_meet_by_the_runtime_that_is_named(command: str, weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And by the fastest that is installed where none is; one that does not exist is named."""
+    asked: list[str] = []
+    real = inference.candidates
+
+    def noted(backend: Backend, device: str) -> tuple[Backend, ...]:
+        asked.append(str(backend))
+        return real(backend, device)
+
+    monkeypatch.setattr(inference, "candidates", noted)
+    arguments = [command, f"gumbel@{weights}:s2", "random", "--games", "2"]
+    for backend in ("torch:bf16", "auto"):
+        given = [] if backend == "auto" else ["--backend", backend]
+        done = RUN.invoke(app, [*arguments, *given])
+        assert done.exit_code == 0, done.output
+    assert asked == ["torch:bf16", "auto"]
+    done = RUN.invoke(app, [*arguments, "--backend", "tensorrt"])
+    assert done.exit_code == 2
+    assert "choose one of auto, torch" in done.output.replace("\n", " ")
 
 
 def test_a_position_is_analysed_by_the_runtime_that_is_named(weights: str) -> None:
