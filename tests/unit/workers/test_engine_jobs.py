@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from engine.rules.records import read_record
+from engine.training.train import TrainSpec
 from workers.jobs import find
 from workers.jobs.context import JobError, Stopped
 from workqueue.machine.commands import ArtifactRef
@@ -157,6 +158,31 @@ def test_a_net_of_another_layout_is_for_another_worker(tmp_path: Path, store: St
             with pytest.raises(JobError, match="install the build") as caught:
                 find(kind).run(Context(tmp_path / f"{kind}{number}", store), payload)
             assert (caught.value.cause, caught.value.fault) == ("version.mismatch", "node")
+
+
+def test_every_setting_of_a_training_reaches_the_engine(
+    tmp_path: Path, store: Store, data: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A payload that differs from the defaults everywhere gives a training that does."""
+    asked = TrainPayload(
+        "square8", 2, data, steps=7, seed=8, size="8x2", variant="other", batch_size=9, learning_rate_micro=4000,
+        checkpoint_steps=3, heldout_milli=100, surprise_milli=250,
+    )  # fmt: skip
+    given: list[TrainSpec] = []
+
+    def train(spec: TrainSpec, *_: object, **__: object) -> None:
+        given.append(spec)
+        raise ValueError("seen enough")
+
+    monkeypatch.setattr("engine.training.train.train", train)
+    with pytest.raises(JobError, match="seen enough"):
+        find("train").run(Context(tmp_path / "a", store), asked)
+    assert given == [
+        TrainSpec(
+            board="square8", players=2, steps=7, seed=8, size="8x2", variant="other", batch_size=9, learning_rate=0.004,
+            checkpoint_steps=3, heldout=0.1, surprise=0.25,
+        )
+    ]  # fmt: skip
 
 
 def test_train_resumes_to_the_same_weights(tmp_path: Path, store: Store, data: tuple[str, ...]) -> None:
