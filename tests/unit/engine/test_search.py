@@ -311,5 +311,9 @@ def test_a_tree_that_is_forgotten_is_not_known() -> None:
     again = search.run(data, one, 24, None)
     assert search.evaluations == 2 * cost
     assert np.array_equal(again.policy, fresh.policy)
+    with pytest.raises(ValueError, match="25 simulations do not fit 24"):
+        search.begin(slot, data, one, np.full(1, 25, np.int32), None)
+    with pytest.raises(ValueError, match="2 games x 24 simulations do not fit 1 x 24"):
+        search.run(data, rows[:2], 24, None)
     with pytest.raises(ValueError, match=", ".join(KEEP)):
         GumbelSearch(UniformEvaluator(WHERE), 1, 1, keep="everything")

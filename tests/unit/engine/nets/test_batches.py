@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 
 from engine.nets import batch
 from engine.nets.batch import Batch, batch_for, find_batch, rate_of, remembered
-from engine.nets.buckets import GraphForward, bucket_of, bucket_sizes
+from engine.nets.buckets import GraphForward, Run, bucket_of, bucket_sizes
 from engine.nets.evaluator import NetEvaluator
 from engine.nets.fold import Answer
 from engine.nets.inference import sample_inputs
@@ -67,6 +68,19 @@ def test_rounded_batches_answer_as_the_net_does(net: Net) -> None:
 def test_answers_are_not_overwritten_by_the_next_batch(net: Net) -> None:
     """A search keeps them while it asks for more."""
     forward = GraphForward("torch:f32", Answer(net), WHERE, "cpu", batch_max=16)
+
+    def record(run: Run, device: torch.device) -> Run:
+        """As a graph does: every replay answers in the same memory."""
+        policy, chances = run()
+
+        def replay() -> tuple[torch.Tensor, torch.Tensor]:
+            for kept, found in zip((policy, chances), run(), strict=True):
+                kept.copy_(found)
+            return policy, chances
+
+        return replay
+
+    forward._record = record
     planes, scalars = sample_inputs(WHERE)
     answers = []
     for k in (0, 8):
@@ -92,7 +106,7 @@ def test_the_batch_grows_until_it_brings_no_more(rates: dict[int, float], chosen
     assert find_batch(lambda size: rates[size], 512) == Batch(chosen, round(rates[chosen]))
 
 
-@pytest.mark.parametrize("error", batch.OUT_OF_MEMORY)
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
 def test_the_batch_grows_until_memory_ends(error: type[Exception]) -> None:
     """What fitted last is taken; nothing at all is an error."""
 
@@ -131,6 +145,16 @@ def test_a_batch_size_is_measured_once(net: Net, tmp_path: Path, monkeypatch: py
     assert key.endswith("/square8_2p/8x1")
     memory.write_text("no json")
     assert batch_for(evaluator, memory) == Batch(32, 80)
+
+
+def test_a_batch_size_is_of_one_number_of_threads(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another number of them is fast with another; one alone is timed by what it computed, which nobody disturbs."""
+    evaluator, found = NetEvaluator(net, WHERE), {}
+    for count in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        found[batch.name_of(evaluator)] = batch.clock_for(evaluator)
+    assert list(found.values()) == [time.process_time, time.perf_counter]
+    assert len(found) == 2
 
 
 def test_jobs_side_by_side_remember_what_each_measured(

@@ -109,11 +109,12 @@ def test_more_rows_than_a_batch_are_answered_in_parts() -> None:
     assert np.allclose(got_chances, chances, atol=1e-5)
 
 
-def test_a_runtime_that_answers_differently_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", ["value", "policy"])
+def test_a_runtime_that_answers_differently_is_refused(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By name it is an error; `auto` passes it over with a warning and takes the next."""
     net, other = trained(WHERE), trained(WHERE)
     with torch.no_grad():
-        other.value.bias += torch.tensor([1.0, 0.0])
+        getattr(other, part).bias[0] += 1.0
     wrong = CpuForward("openvino:f32", WHERE.size, torch_run(Answer(other)))
     with pytest.raises(InferenceError, match=r"openvino:f32 answers differently from torch, by up to 0\.\d+"):
         check_agreement(net, WHERE, wrong, SLACK["f32"])
