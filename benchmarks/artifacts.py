@@ -16,7 +16,6 @@ import hashlib
 import ipaddress
 import json
 import os
-import platform
 import shutil
 import ssl
 import statistics
@@ -34,6 +33,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from benchmarks.facts import facts
 from config.cluster import ClusterSettings, StoreSettings, VoterAddress
 from workqueue.http.artifacts import routes
 from workqueue.machine.outcomes import Changed
@@ -165,18 +165,6 @@ async def measure(folder: Path, size: int, rounds: int) -> dict[str, list[float]
     return times
 
 
-def machine() -> dict[str, object]:
-    sha = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "load": os.getloadavg(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "git": sha,
-    }
-
-
 def run(size_mb: int, rounds: int, replicas: int) -> dict[str, object]:
     folder = Path(tempfile.mkdtemp(prefix="rift-artifacts-"))
     (folder / "plain").mkdir()
@@ -227,7 +215,7 @@ def main() -> None:
         asyncio.run(serve(options.serve, options.index, options.replicas))
         return
     results = [run(options.size_mb, options.rounds, replicas) for replicas in (1, 2)]
-    document = machine() | {"command": "python -m benchmarks.artifacts", "results": results}
+    document = facts() | {"command": "python -m benchmarks.artifacts", "results": results}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(document, indent=2) + "\n")
     print(json.dumps(results, indent=2))

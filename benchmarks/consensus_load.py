@@ -6,9 +6,10 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+import uvloop
 
 from benchmarks.consensus_voter import KEYS, LENGTH
 from consensus.ledger import Command
@@ -32,8 +33,7 @@ class Connection(asyncio.Protocol):
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.ended.done():
@@ -108,4 +108,4 @@ async def main(task: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asyncio.run(main(json.loads(sys.argv[1])))) + "\n")
+    sys.stdout.write(json.dumps(uvloop.run(main(json.loads(sys.argv[1])))) + "\n")

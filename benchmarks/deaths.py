@@ -26,7 +26,6 @@ from pathlib import Path
 
 from benchmarks.workers import write
 from tests.cluster.workers import deaths
-from tests.cluster.workers.harness import workers_ended
 
 PORT = 32200
 
@@ -50,14 +49,8 @@ async def trials(group: deaths.Group, how: str, label: str, count: int) -> dict[
 
 
 async def heartbeats(group: deaths.Group, count: int) -> dict[str, object]:
-    """Replace the workers by ones without an inbound port."""
-    for worker in group.workers:
-        await worker.kill()
-    beating = [group.worker(f"quiet{index}", "--kinds", "fake") for index in range(2)]
-    async with workers_ended(*beating):
-        for worker in beating:
-            await worker.start()
-        await group.until_registered(*(worker.name for worker in beating))
+    """Measure with workers without an inbound port."""
+    async with group.beating():
         return await trials(group, "machine", "heartbeat", count)
 
 

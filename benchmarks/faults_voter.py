@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import uvloop
 
 from benchmarks.faults_machine import Objects
 from consensus import ConsensusError, NotLeader, Overloaded, Replica, ReplicaSettings
@@ -109,7 +110,7 @@ async def run(path: Path) -> None:
 def main() -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        asyncio.run(run(Path(sys.argv[1])))
+        uvloop.run(run(Path(sys.argv[1])))
     except ConsensusError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return EXIT_FAILED

@@ -10,7 +10,7 @@ import re
 import struct
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.peers_servers import NODES, START_S, Servers, installed
 
@@ -191,9 +191,8 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(b"AMQP\0\0\x09\x01")
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(b"AMQP\0\0\x09\x01")
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail what is under way."""

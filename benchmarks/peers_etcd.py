@@ -10,7 +10,7 @@ import os
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.peers_servers import NODES, Servers, installed
 
@@ -88,12 +88,11 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         settings = b"".join(struct.pack(">HI", *pair) for pair in ((1, 0), (2, 0), (4, WINDOW_MAX)))
         grow = struct.pack(">I", WINDOW_MAX - WINDOW)
         greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-        transport.write(greeting + _frame(SETTINGS, 0, 0, settings) + _frame(WINDOW_UPDATE, 0, 0, grow))
+        self._transport.write(greeting + _frame(SETTINGS, 0, 0, settings) + _frame(WINDOW_UPDATE, 0, 0, grow))
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail what is under way."""

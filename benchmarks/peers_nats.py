@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.peers_servers import NODES, Servers, installed
 
@@ -101,9 +101,8 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet and subscribe to the inbox."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(b'CONNECT {"verbose":false,"headers":false}\r\n' + f"SUB {self._inbox}.* 1\r\n".encode())
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(b'CONNECT {"verbose":false,"headers":false}\r\n' + f"SUB {self._inbox}.* 1\r\n".encode())
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail what is under way."""

@@ -20,12 +20,9 @@ sys.path[0] = str(ROOT)  # else this file would be taken for the standard librar
 import argparse  # noqa: E402
 import asyncio  # noqa: E402
 import contextlib  # noqa: E402
-import datetime  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
-import platform  # noqa: E402
 import statistics  # noqa: E402
-import subprocess  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
@@ -33,6 +30,7 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 import psutil  # noqa: E402
 
 from benchmarks import peers, peers_load, queue_memory  # noqa: E402
+from benchmarks.facts import facts  # noqa: E402
 from config.cluster import RaftSettings  # noqa: E402
 from tests.cluster.service.cluster import Cluster, cluster  # noqa: E402
 from workqueue.errors import ClientError  # noqa: E402
@@ -278,18 +276,6 @@ SCENARIOS: dict[str, Callable[[Cluster, float], Awaitable[dict[str, Any]]]] = {
 }
 
 
-def machine() -> dict[str, Any]:
-    sha = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "git": sha.stdout.strip(),
-        "cpus": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load1_at_start": round(os.getloadavg()[0], 1),
-    }
-
-
 async def with_peers(work: Awaitable[dict[str, Any]], folder: Path) -> dict[str, Any]:
     """Run the benchmark beside the peers that are installed."""
     async with peers.running(folder / "peers") as running:
@@ -322,7 +308,7 @@ def comparison(results: dict[str, Any], name: str) -> list[str]:
 
 
 async def main(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    report: dict[str, Any] = {"machine": machine(), "voters": options.voters, "results": {}}
+    report: dict[str, Any] = {"machine": facts(), "voters": options.voters, "results": {}}
     for name in options.only.split(","):
         print(name, flush=True)
         if name == "failover":

@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workqueue.sequential import Observed, judge, share
+from workqueue.sequential import ERROR, Observed, judge, share
 
-ELO0, ELO1, ALPHA, BETA = 0.0, 50.0, 0.05, 0.05
+ELO0, ELO1, ALPHA, BETA = 0.0, 50.0, ERROR, ERROR
 LOOK_EVERY = 32  # games between two looks, as a worker's match plays them
 LIMITS = (400, 800, 1200)  # games that a match may have at most
 GAMES_END = 20_000  # a match that is undecided by then counts as such: none was

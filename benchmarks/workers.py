@@ -16,13 +16,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import datetime
 import json
-import os
-import platform
 import random
 import statistics
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -31,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import psutil
 
+from benchmarks.facts import facts
 from config.cluster import RaftSettings
 from tests.cluster.service.cluster import Cluster, cluster
 from tests.cluster.workers import chaos
@@ -55,22 +52,10 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def machine() -> dict[str, object]:
-    sha = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "load": os.getloadavg(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "git": sha,
-    }
-
-
 def write(name: str, document: dict[str, object]) -> None:
     path = Path("benchmarks/results") / f"workers-{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(machine() | document, indent=2) + "\n")
+    path.write_text(json.dumps(facts() | document, indent=2) + "\n")
     print(json.dumps(document, indent=2))
 
 
@@ -256,7 +241,7 @@ def cpu_s(process: psutil.Process) -> float:
 
 async def fleet(voters: int, workers: int, seconds: float, job_s: float) -> None:
     folder = Path(tempfile.mkdtemp(prefix="rift-fleet-"))
-    raft = RaftSettings(election_ms_min=2000, election_ms_max=4000)
+    raft = RaftSettings(election_ms_min=2000)
     async with contextlib.AsyncExitStack() as stack:
         made = await stack.enter_async_context(cluster(folder / "voters", voters, PORT, raft))
         admin = await stack.enter_async_context(made.client())

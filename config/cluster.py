@@ -9,6 +9,8 @@ from msgspec import Meta
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(gt=0)]
+CA = "certs/ca.pem"  # in the folder of cluster.yaml, where `rift init` puts it
+TOKEN_KEY = "secrets/token.key"  # noqa: S105  a path; tokens are kept as hashes under this key
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -49,22 +51,20 @@ class Replaced(Section, frozen=True):
 
 
 class RaftSettings(Section, frozen=True):
-    """Timeouts and sizes of the replicated log."""
+    """Timeouts of the replicated log."""
 
-    election_ms_min: Positive = 300
-    election_ms_max: Positive = 600
-    snapshot_bytes: Positive = 64 << 20  # a snapshot is taken when the log has grown by this much
+    election_ms_min: Annotated[int, Meta(ge=10)] = 300
 
-    def __post_init__(self) -> None:
-        if self.election_ms_max < self.election_ms_min * 3 // 2:
-            raise ValueError("election_ms_max must be at least 1.5 times election_ms_min, or elections collide")
+    @property
+    def election_ms(self) -> tuple[int, int]:
+        """Shortest and longest wait before a voter stands for election; closer together, candidacies collide."""
+        return self.election_ms_min, 2 * self.election_ms_min
 
 
 class GossipSection(Section, frozen=True):
     """Pace of the failure detector."""
 
-    period_ms: Positive = 500
-    suspicion_mult: Positive = 3
+    period_ms: Positive = 500  # of a probe; all other waits of the protocol are in proportion
     presence_ttl_ms: Positive = 4000
 
 
@@ -89,16 +89,18 @@ class LimitSettings(Section, frozen=True):
     """Bounds on what clients may ask for."""
 
     queue_max: Annotated[int, Meta(gt=0, le=1_000_000)] = 1_000_000  # jobs that have not ended
-    request_bytes_max: Positive = 8 << 20
     artifact_bytes_max: Positive = 4 << 30
     connections_max: Positive = 4000  # streams of a voter
-    sockets_address_max: Positive = 2000  # TCP connections of one address, behind which many workers may be
-    requests_s_max: Positive = 20_000  # a connection
 
     @property
     def sockets_max(self) -> int:
         """TCP connections of a voter: its streams, and half as many, but 100 at least, for requests of their own."""
         return self.connections_max + max(self.connections_max // 2, 100)
+
+    @property
+    def sockets_address_max(self) -> int:
+        """TCP connections of one address, behind which many workers may be: two more like it find room."""
+        return self.sockets_max // 3
 
 
 class ClusterSettings(Section, frozen=True):
@@ -107,9 +109,7 @@ class ClusterSettings(Section, frozen=True):
     cluster_id: str
     voters: tuple[VoterAddress, ...]
     replaced: tuple[Replaced, ...] = ()
-    ca: str = "certs/ca.pem"  # paths are relative to the file's folder
-    gossip_keys: tuple[str, ...] = ("secrets/gossip.key",)
-    token_key: str = "secrets/token.key"  # noqa: S105  a path
+    gossip_keys: tuple[str, ...] = ("secrets/gossip.key",)  # paths are relative to the file's folder
     raft: RaftSettings = RaftSettings()
     gossip: GossipSection = GossipSection()
     store: StoreSettings = StoreSettings()

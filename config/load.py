@@ -12,6 +12,7 @@ import yaml
 
 from config.cluster import Section
 from config.errors import ConfigError
+from config.removed import explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,6 +59,8 @@ def _explain(kind: type[Section], message: str) -> str:
         return message
     at = (found["at"] or "").strip(".")
     full = f"{at}.{found['field']}" if at else found["field"]
+    if sentence := explain(full):
+        return sentence
     near = difflib.get_close_matches(found["field"], _fields(kind), n=1)
     return f"unknown key `{full}`" + (f"; did you mean `{near[0]}`?" if near else "")
 

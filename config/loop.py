@@ -29,7 +29,6 @@ class SelfplaySettings(Section, frozen=True):
     games_per_job: Positive = 200
     simulations_full: Positive = 32
     simulations_fast: Positive = 8
-    full_share_milli: Milli = 250
     bootstrap_games: Positive = 1500
     engine: Literal["gumbel", "mcts", "policy", "mixed"] = "gumbel"  # who plays once there is a champion
     resign_below_milli: Annotated[int, Meta(ge=0, lt=500)] = 0  # chance at which a side gives up; 0 = never
@@ -52,19 +51,13 @@ class GateSettings(Section, frozen=True):
 
     floor_random_milli: tuple[int, int, int] = (850, 550, 450)  # 2, 3, 4 players
     floor_heuristic_milli: tuple[int, int, int] = (600, 450, 350)
-    bootstrap_random_milli: tuple[int, int, int] = (750, 500, 400)  # while a config has no champion
-    bootstrap_heuristic_milli: tuple[int, int, int] = (0, 0, 0)
+    bootstrap_random_milli: tuple[int, int, int] = (750, 500, 400)  # while a config has no champion, the only floor
     floor_games: Positive = 100
     simulations: Positive = 16
     elo0: int = 0
     elo1: int = 50
-    alpha_milli: Milli = 50
-    beta_milli: Milli = 50
     games_max: Positive = 1200
     wait_minutes_max: Positive = 120  # from a candidate's registration to its verdict; beyond is an alert
-    rollbacks_day_max: Positive = 3
-    regression_elo: Positive = 50
-    canary_games: Positive = 40
 
 
 class LoopSettings(Section, frozen=True):

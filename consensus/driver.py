@@ -1,70 +1,39 @@
-"""One voter as callbacks: group commit, read barriers, timers and failure, on any scheduler and clock.
+"""One voter as callbacks: from its files to its failure, by turns, on any scheduler and clock.
 
 `Replica` runs it on asyncio and TLS; the simulation runs the same object on a virtual clock. Every entry point is
 guarded: whatever goes wrong inside stops the voter before it can acknowledge anything, and is kept in `failure`.
 """
 
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from consensus import messages as m
+from consensus.barriers import ReadBarriers
 from consensus.clock import Clock
 from consensus.digests import DigestCheck
-from consensus.entry import Stamp, encode_entry, entry_head
+from consensus.entry import Stamp, entry_head
 from consensus.errors import (
     ConsensusError,
     Diverged,
     InvariantBroken,
     NotLeader,
-    Overloaded,
     StorageFailed,
     Unknown,
     WrongIdentity,
 )
+from consensus.group_commit import GroupCommit
 from consensus.journal import FIRST_INDEX, Journal
 from consensus.machine import StateMachine
-from consensus.raft import Outbox, Raft, RaftTimes
+from consensus.pace import RaftTimes
+from consensus.ports import Answer, Outbox, ReadAnswer, Scheduler, Timer
+from consensus.raft import Raft
 from consensus.settings import ReplicaSettings, Role
 from consensus.snapshot import SnapshotHead, Spawn, read_head, restore_snapshot
 from consensus.storage import Storage
 from consensus.streaming import SnapshotFlow, SnapshotPolicy
 
-Answer = Callable[[Sequence[object] | None, ConsensusError | None], None]
-OVERLOAD_RETRY_MS = 100
 CHILD_POLL_S = 0.05
-
-
-class Timer(Protocol):
-    """A callback to come."""
-
-    def cancel(self) -> None:
-        """Forget it."""
-        ...
-
-
-class Scheduler(Protocol):
-    """The part of an event loop that a voter needs."""
-
-    def call_soon(self, callback: Callable[..., object], *args: Any) -> object:
-        """Call after the current callback."""
-        ...
-
-    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Timer:
-        """Call after so many seconds."""
-        ...
-
-
-class _Request:
-    """Commands of one caller."""
-
-    __slots__ = ("answer", "commands", "size")
-
-    def __init__(self, commands: Sequence[bytes], answer: Answer) -> None:
-        self.commands = commands
-        self.answer = answer
-        self.size = sum(map(len, commands))
 
 
 class Driver:
@@ -93,22 +62,17 @@ class Driver:
         self._scheduler = scheduler
         self._clock = clock
         self._stamp = Stamp(clock)
-        self._pending: deque[_Request] = deque()
-        self._pending_commands = 0
-        self._pending_bytes = 0
-        self._inflight = 0
-        self._barriers: list[Callable[[int | None, ConsensusError | None], None]] = []
-        self._waiting_barriers: list[tuple[int, Callable[[int | None, ConsensusError | None], None]]] = []
         self._snapshot_waiters: list[Callable[[bool], None]] = []
         self._kicked = False
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._told: tuple[str | None, int, bool] | None = None
         self._ready_at = None if settings.peers else 0
-        self._stamped_term = 0
-        self._counts = {"entries": 0, "commands": 0, "overloaded": 0, "unknown": 0, "elections": 0, "divergences": 0}
+        self._counts = {"entries": 0, "commands": 0, "elections": 0, "divergences": 0}
         self._digests = DigestCheck(settings.node_id, len(settings.peers) + 1)
         self.raft, self.snapshots = self._load(storage, chance, spawn)
+        self._commits = GroupCommit(settings, self.raft, self._stamp, scheduler)
+        self._barriers = ReadBarriers(self.raft, scheduler, self._leader_hint)
 
     # ---- from files to a running voter
 
@@ -121,7 +85,7 @@ class Driver:
                 restore_snapshot(storage, self.machine)
                 self._stamp.seen(head.now_ms)
             base = (head.index, head.term) if head else (FIRST_INDEX, 0)
-            journal = Journal(storage, base)
+            journal = Journal(storage, base, preallocate_bytes=settings.preallocate_bytes)
         except OSError as error:
             raise StorageFailed(f"the data folder cannot be read: {error}") from error
         low, high = settings.election_ms
@@ -177,22 +141,21 @@ class Driver:
 
     def propose_nowait(self, commands: Sequence[bytes], callback: Answer) -> None:
         """Commit commands as part of the next entry; the callback comes later, from the loop, or at once if refused."""
-        request = _Request(commands, callback)
-        refusal = self._refusal(request)
+        if self.failure is not None or not self.raft.is_leader:
+            callback(None, NotLeader(self._leader_hint()))
+            return
+        refusal = self._commits.add(commands, callback)
         if refusal is not None:
             callback(None, refusal)
             return
-        self._pending.append(request)
-        self._pending_commands += len(commands)
-        self._pending_bytes += request.size
         self.kick()
 
-    def barrier_nowait(self, callback: Callable[[int | None, ConsensusError | None], None]) -> None:
+    def barrier_nowait(self, callback: ReadAnswer) -> None:
         """Call back with an index once a local read is linearizable: all that was committed before is applied."""
         if self.failure is not None or not self.raft.is_leader:
             callback(None, NotLeader(self._leader_hint()))
             return
-        self._barriers.append(callback)
+        self._barriers.add(callback)
         self.kick()
 
     def transfer(self, target: str | None) -> bool:
@@ -239,8 +202,10 @@ class Driver:
             "log_entries": len(raft.journal) - 1,
             "journal_syncs": raft.journal.syncs,
             "journal_bytes": raft.journal.total_bytes,
-            "pending_commands": self._pending_commands,
-            "inflight_entries": self._inflight,
+            "overloaded": self._commits.overloaded,
+            "unknown": self._commits.unknown,
+            "pending_commands": self._commits.pending_commands,
+            "inflight_entries": self._commits.inflight,
             "snapshots_taken": self.snapshots.taken,
             "snapshots_installed": self.snapshots.installed,
         }
@@ -294,14 +259,14 @@ class Driver:
         self._guard(self._turn)
 
     def _turn(self) -> None:
-        raft = self.raft
-        self._launch()
-        self._confirm()
+        raft, commits = self.raft, self._commits
+        commits.launch()
+        self._barriers.confirm()
         raft.flush()  # before applying: the leader waits for the answer, nobody waits for a follower's state
         raft.tick()
         raft.flush()
         self._tell_role()
-        if raft.has_more_to_apply or (self._pending and self._inflight < self.settings.inflight):
+        if raft.has_more_to_apply or (commits.pending and commits.inflight < self.settings.inflight):
             self.kick()
         self._arm()
 
@@ -343,114 +308,6 @@ class Driver:
         self.raft.abandon()
         self.on_failure(failure)
 
-    # ---- group commit
-
-    def _refusal(self, request: _Request) -> ConsensusError | None:
-        settings = self.settings
-        if self.failure is not None or not self.raft.is_leader:
-            return NotLeader(self._leader_hint())
-        if len(request.commands) > settings.max_request_commands or request.size > settings.max_request_bytes:
-            raise ValueError(
-                f"{len(request.commands)} commands of {request.size} bytes are more than one request may hold "
-                f"({settings.max_request_commands} commands, {settings.max_request_bytes} bytes)"
-            )
-        over = self._pending_commands + len(request.commands) > settings.max_pending_commands
-        if over or self._pending_bytes + request.size > settings.max_pending_bytes:
-            self._counts["overloaded"] += 1
-            return Overloaded(OVERLOAD_RETRY_MS)
-        return None
-
-    def _launch(self) -> None:
-        if self._pending and self.raft.is_leader:
-            self._see_stamps()
-        while self._pending and self._inflight < self.settings.inflight and self.raft.is_leader:
-            batch = self._next_batch()
-            commands = [c for request in batch for c in request.commands]
-            self._inflight += 1
-            entry = encode_entry(self._stamp.next_ms(), commands)
-            self.raft.propose(entry, lambda outcomes, batch=batch: self._committed(batch, outcomes))  # type: ignore[misc]
-
-    def _see_stamps(self) -> None:
-        """Take note, once a leadership, of the times of entries that are in the log but not applied yet."""
-        raft = self.raft
-        if self._stamped_term == raft.term:
-            return
-        self._stamped_term = raft.term
-        for index in range(raft.applied_index + 1, raft.journal.last_index + 1):
-            stamped = raft.stamp_at(index)
-            if stamped is not None:
-                self._stamp.seen(stamped)
-
-    def _next_batch(self) -> list[_Request]:
-        batch: list[_Request] = []
-        commands = size = 0
-        while self._pending:
-            request = self._pending[0]
-            full = commands + len(request.commands) > self.settings.max_batch_commands
-            if batch and (full or size + request.size > self.settings.max_batch_bytes):
-                break
-            batch.append(self._pending.popleft())
-            commands += len(request.commands)
-            size += request.size
-        self._pending_commands -= commands
-        self._pending_bytes -= size
-        return batch
-
-    def _committed(self, batch: list[_Request], outcomes: Sequence[object] | None) -> None:
-        self._inflight -= 1
-        if outcomes is None:
-            self._counts["unknown"] += len(batch)
-            for request in batch:
-                self._answer(request, None, Unknown())
-            return
-        at = 0
-        for request in batch:
-            self._answer(request, outcomes[at : at + len(request.commands)], None)
-            at += len(request.commands)
-
-    def _answer(self, request: _Request, outcomes: Sequence[object] | None, error: ConsensusError | None) -> None:
-        """Tell a caller; its own mistakes must not reach Raft (defect 7), so callbacks run from the loop."""
-        self._scheduler.call_soon(request.answer, outcomes, error)
-
-    def _lost_leadership(self) -> None:
-        waiting, self._pending = self._pending, deque()
-        self._pending_commands = self._pending_bytes = 0
-        error = NotLeader(self._leader_hint())
-        for request in waiting:
-            self._answer(request, None, error)
-        barriers = [*self._barriers, *(b for _, b in self._waiting_barriers)]
-        self._barriers, self._waiting_barriers = [], []
-        for barrier in barriers:
-            self._scheduler.call_soon(barrier, None, error)
-
-    # ---- read barriers
-
-    def _confirm(self) -> None:
-        """Ask once for all barriers that have gathered."""
-        if not self._barriers or not self.raft.leads_its_term:
-            return
-        barriers, self._barriers = self._barriers, []
-        index = self.raft.commit_index
-        self.raft.confirm(lambda *, ok: self._confirmed(barriers, index, ok=ok))
-
-    def _confirmed(
-        self, barriers: list[Callable[[int | None, ConsensusError | None], None]], index: int, *, ok: bool
-    ) -> None:
-        if not ok:
-            for barrier in barriers:
-                self._scheduler.call_soon(barrier, None, NotLeader(self._leader_hint()))
-        else:
-            self._waiting_barriers += [(index, b) for b in barriers]
-            self._release_barriers()
-
-    def _release_barriers(self) -> None:
-        applied = self.raft.applied_index
-        ready = [b for index, b in self._waiting_barriers if index <= applied]
-        if ready:
-            self._waiting_barriers = [(i, b) for i, b in self._waiting_barriers if i > applied]
-            for barrier in ready:
-                self._scheduler.call_soon(barrier, applied, None)
-
     # ---- after an entry is applied
 
     def _applied(self, index: int, entry: bytes, outcomes: Sequence[object]) -> None:
@@ -458,8 +315,8 @@ class Driver:
         self._stamp.seen(now_ms)
         self._counts["entries"] += 1
         self._counts["commands"] += count
-        if self._waiting_barriers:
-            self._release_barriers()
+        if self._barriers.applying:
+            self._barriers.release()
         every = self.settings.digest_every
         if every and self.settings.peers and index % every == 0:
             self._exchange_digest(index)
@@ -491,6 +348,11 @@ class Driver:
             self._scheduler.call_soon(waiter, ok)
 
     # ---- role
+
+    def _lost_leadership(self) -> None:
+        error = NotLeader(self._leader_hint())
+        self._commits.fail(error)
+        self._barriers.fail(error)
 
     def _leader_hint(self) -> str | None:
         return None if self.failure is not None else self.raft.leader_id

@@ -16,8 +16,8 @@ from consensus.entry import entry_head
 from consensus.errors import StorageCorrupt, WrongIdentity
 from consensus.identity import Identity, read_identity, write_identity
 from consensus.journal import FIRST_INDEX, Journal, write_vote
+from consensus.library import COMMAND
 from consensus.machine import StateMachine
-from consensus.raft import COMMAND
 from consensus.settings import ReplicaSettings
 from consensus.snapshot import (
     WRITING,

@@ -14,6 +14,14 @@ STEP_MAX = 2.0
 STRETCH_MAX = 8.0
 
 
+class RaftTimes:
+    """Timeouts in seconds."""
+
+    def __init__(self, election: tuple[float, float], heartbeat: float) -> None:
+        self.election = election
+        self.heartbeat = heartbeat
+
+
 class Pace:
     """The timeouts of one voter, in seconds."""
 

@@ -7,10 +7,11 @@ from types import TracebackType
 from typing import Self
 
 from consensus.clock import Clock, SystemClock
-from consensus.driver import Answer, Driver
+from consensus.driver import Driver
 from consensus.errors import ConsensusError, NotLeader, Overloaded, StorageFailed
 from consensus.identity import KnownVoters, load_identity
 from consensus.machine import StateMachine
+from consensus.ports import Answer
 from consensus.settings import ReplicaSettings, Role
 from consensus.snapshot import ForkedChild
 from consensus.storage import DiskStorage

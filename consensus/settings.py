@@ -4,6 +4,8 @@ from pathlib import Path
 
 import msgspec
 
+from consensus.journal import PREALLOCATE_BYTES
+
 
 class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One voter's settings; the same on all voters but for node_id, address, data_dir and key paths."""
@@ -20,6 +22,7 @@ class ReplicaSettings(msgspec.Struct, frozen=True, kw_only=True):
     election_ms: tuple[int, int] = (300, 600)
     heartbeat_ms: int = 50
     fsync: bool = True
+    preallocate_bytes: int = PREALLOCATE_BYTES  # of the journal, ahead of what is written
     snapshot_bytes: int = 256 << 20  # journal bytes after which a snapshot is taken
     snapshot_entries: int = 1_000_000  # entries after which a snapshot is taken
     trailing_entries: int = 10_000  # kept in the log behind a snapshot, for voters that lag a little

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 import secrets
-from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias
@@ -55,6 +54,19 @@ class Event(msgspec.Struct, frozen=True):
     member: Member | None
 
 
+class Events(Protocol):
+    """The events of one subscriber; ends when the membership closes."""
+
+    def __aiter__(self) -> Self:
+        """Return this."""
+
+    async def __anext__(self) -> Event:
+        """Wait for the next one."""
+
+    def close(self) -> None:
+        """Stop listening; whoever does not gathers events."""
+
+
 class Membership(Protocol):
     """The view of one observer; an async context manager that takes part while it is open."""
 
@@ -72,7 +84,7 @@ class Membership(Protocol):
     def get(self, id: str) -> Member | None:
         """Return the newest boot of a node."""
 
-    def events(self) -> AsyncIterator[Event]:
+    def events(self) -> Events:
         """Subscribe from now on; the queue is bounded, and an overflow leaves one `resync`."""
 
     async def set_metadata(self, **values: Value) -> None:

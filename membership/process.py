@@ -67,8 +67,7 @@ class Server:
             await frames.hang_up(writer)
 
     async def _push_events(self, writer: asyncio.StreamWriter) -> None:
-        subscription = self._membership.events()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError), contextlib.closing(self._membership.events()) as subscription:
             async for event in subscription:
                 if writer.transport.get_write_buffer_size() > _BACKLOG_BYTES_MAX:
                     writer.transport.abort()
@@ -120,14 +119,16 @@ def read_settings(path: Path) -> GossipSettings:
 
 def listen(path: Path) -> socket.socket:
     """Return a listening unix socket that only this user may use, in place of a former process's."""
-    path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        path.unlink(missing_ok=True)
         listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen()
     except OSError as error:
-        raise MembershipError(f"The socket {path} cannot be made: {error.strerror}.") from error
-    path.chmod(0o600)
-    listener.listen()
+        listener.close()
+        why = error.strerror or error  # a path that is too long has no number
+        raise MembershipError(f"The socket {path} cannot be made: {why}; choose another path.") from error
     return listener
 
 

@@ -10,6 +10,7 @@ from membership.api import MembershipError, Metadata
 from membership.messages import Name, split_address
 
 METADATA_BYTES_MAX = 512
+SUSPICION_MULT = 3
 
 
 class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -18,7 +19,7 @@ class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     period_ms: int = 500  # a probe, direct and indirect, takes this long
     probes: int = 2  # begun in each period, so that a death is not long unnoticed
     probe_timeout_ms: int = 200  # then indirect probes start
-    suspicion_mult: int = 3
+    suspicion_mult: int = SUSPICION_MULT
     suspicion_max_mult: int = 6  # the timeout of a suspicion that nobody confirms, over the confirmed one
     confirmations: int = 2  # independent accusers besides the first that bring the timeout to its minimum
     verify_ms: int = 400  # last challenges before a burial
@@ -50,7 +51,7 @@ class GossipSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seeds: list[str] = []
     key_files: list[str] = []  # first = primary; 32 bytes, raw or as hex or base64 text
     period_ms: Annotated[int, msgspec.Meta(ge=50, le=60_000)] = 500
-    suspicion_mult: Annotated[int, msgspec.Meta(ge=2, le=20)] = 3
+    suspicion_mult: Annotated[int, msgspec.Meta(ge=2, le=20)] = SUSPICION_MULT
     metadata: Metadata = {}
     cluster: Name = "riftq"  # packets of another cluster never open, even under the same key
 

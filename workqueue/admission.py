@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from workqueue.machine.commands import AnyCommand, Enqueue, QuarantineWorker, RegisterKind, SetAlert
+from config.removed import explain
+from workqueue.machine.commands import AnyCommand, Enqueue, PutSettings, QuarantineWorker, RegisterKind, SetAlert
 from workqueue.machine.jobs import FULL_RETRY_MS
 from workqueue.machine.outcomes import Code
 from workqueue.open_kinds import SchemaMismatch, check_payloads, check_schema
@@ -78,6 +79,8 @@ def admit(identity: Identity, request: Envelope, kinds: Sequence[Mapping[str, An
         raise StreamError("forbidden", f"the role `{identity.role}` may not propose {name}")
     if identity.role == "worker" and name in {"Enqueue", "QuarantineWorker"}:
         _admit_worker(_decoded(request.command))
+    if name == "PutSettings":
+        _admit_settings(_decoded(request.command))
     try:
         if name == "Enqueue" and kinds:
             check_payloads(kinds, ((job.kind, job.payload) for job in _jobs_of(request.command)))
@@ -92,12 +95,21 @@ def admit(identity: Identity, request: Envelope, kinds: Sequence[Mapping[str, An
 
 
 def admit_command(identity: Identity, command: AnyCommand) -> None:
-    """Judge a command that is decoded already; raises StreamError("forbidden")."""
+    """Judge a command that is decoded already; raises StreamError("forbidden") or StreamError("invalid")."""
     name = type(command).__name__
     if not may_propose(identity.role, name):
         raise StreamError("forbidden", f"the role `{identity.role}` may not propose {name}")
     if identity.role == "worker":
         _admit_worker(command)
+    _admit_settings(command)
+
+
+def _admit_settings(command: AnyCommand) -> None:
+    """Refuse removed keys here, because the state machine must take them as logs hold them."""
+    if isinstance(command, PutSettings):
+        for key in command.values:
+            if sentence := explain(key):
+                raise StreamError("invalid", sentence)
 
 
 def _tries_alerts(identity: Identity, name: str, command: msgspec.Raw) -> bool:

@@ -21,7 +21,7 @@ from workqueue.tls import client_context
 from workqueue.wslink import WsLink
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from pathlib import Path
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ class Client:
         document: dict[str, Any] = msgspec.json.decode(await self.get("/status"))
         return document
 
-    async def statuses(self) -> AsyncIterator[dict[str, Any]]:
+    async def statuses(self) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the `/status` document at once and whenever it changes; raises Unavailable when no voter has one.
 
         It comes over the event stream. Where that breaks or cannot be had, this asks once a second, and tries the
@@ -144,14 +144,15 @@ class Client:
         loop = asyncio.get_running_loop()
         for turn in itertools.count(self._at):
             with contextlib.suppress(aiohttp.ClientError, OSError):  # TimeoutError is one of the latter
-                async for document in self._streamed(self._servers[turn % len(self._servers)]):
-                    yield document
+                async with contextlib.aclosing(self._streamed(self._servers[turn % len(self._servers)])) as documents:
+                    async for document in documents:
+                        yield document
             again = loop.time() + _STREAM_AGAIN_S
             while loop.time() < again:
                 yield await self.status()
                 await asyncio.sleep(_POLL_S)
 
-    async def _streamed(self, server: str) -> AsyncIterator[dict[str, Any]]:
+    async def _streamed(self, server: str) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the documents of a voter's event stream until it ends; none where it cannot be had."""
         limit = aiohttp.ClientTimeout(total=None, connect=5, sock_read=_SILENT_S)
         async with self.session.get(f"{server}/v1/events?status=1", headers=self.headers, timeout=limit) as got:

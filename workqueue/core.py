@@ -15,6 +15,7 @@ from workqueue.errors import EXIT_DATA, EXIT_DISK, EXIT_FAILED, ProcessFailure
 from workqueue.machine.machine import Machine
 from workqueue.process import VoterConfig, prepare_data, run_process, say_ready
 
+SNAPSHOT_BYTES = 64 << 20  # of log, after which a snapshot is taken: a restart replays no more than that
 _YOUNG = 20_000  # allocations between collections of young objects, a millisecond each
 
 
@@ -32,9 +33,9 @@ def replica_settings(config: VoterConfig) -> ReplicaSettings:
         ca=config.ca,
         cert=config.cert,
         key=config.key,
-        election_ms=(raft.election_ms_min, raft.election_ms_max),
+        election_ms=raft.election_ms,
         heartbeat_ms=max(10, min(50, raft.election_ms_min // 4)),
-        snapshot_bytes=raft.snapshot_bytes,
+        snapshot_bytes=SNAPSHOT_BYTES,
     )
 
 

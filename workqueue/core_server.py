@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, TypeAlias
+import time
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
@@ -42,8 +43,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet with the state."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._server.joined(self)
 
     def data_received(self, data: bytes) -> None:
@@ -179,13 +179,13 @@ class CoreServer:
         requests, self._requests = self._requests, []
         takers, self._takers = self._takers, []
         self._add_riders(requests, takers)
-        started = self._loop.time()
+        started = time.perf_counter()
 
         def committed(outcomes: Sequence[object] | None, error: ConsensusError | None) -> None:
             failed = None if error is None else _error_body(error)
             known, at = outcomes or (), 0
             if outcomes:
-                self._measure(self._loop.time() - started, outcomes)
+                self._measure(time.perf_counter() - started, outcomes)
                 if any(type(outcome) is Changed for outcome in outcomes):
                     self._push_state()  # a kind or token that was answered for is known to the fronts
             for count, taken in takers:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 from cryptography import x509
 
+from config.cluster import TOKEN_KEY
 from workqueue.census import Answer, differing_digests
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def of_voter(config: VoterConfig) -> list[Finding]:
     """Judge the files and ports of a voter of this machine."""
     cluster = config.cluster
     found = [of_space(str(config.data), config.data), of_file("key", config.key)]
-    found += [of_file("secret", config.folder / name) for name in (cluster.token_key, *cluster.gossip_keys)]
+    found += [of_file("secret", config.folder / name) for name in (TOKEN_KEY, *cluster.gossip_keys)]
     found += [of_certificate_file(config.cert), of_certificate_file(config.ca)]
     me = cluster.voter(config.voter.id)
     running = _listens(me.host, me.http_port)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
+from config.cluster import TOKEN_KEY
 from workqueue.corelink import SOCKET, CoreLink, socket_path
 from workqueue.duties.runner import all_duties, run_duties
 from workqueue.errors import EXIT_FAILED, ProcessFailure
@@ -24,7 +25,8 @@ from workqueue.peers import Peers
 from workqueue.process import VoterConfig, allow_files, run_process, say_ready
 from workqueue.routing import Router
 from workqueue.security import read_secret
-from workqueue.store import keep_swept, open_store
+from workqueue.store import keep_swept
+from workqueue.stores import open_store
 from workqueue.tls import server_context, voter_client_context
 from workqueue.transfer import Holders
 
@@ -82,7 +84,7 @@ async def _compose(config: VoterConfig, stack: contextlib.AsyncExitStack) -> Fro
     voters = config.cluster.voters
     tls = voter_client_context(config.cert, config.key, config.ca)
     peers = await stack.enter_async_context(Peers(config.voter.id, voters, tls))
-    key = read_secret(config.folder / config.cluster.token_key)
+    key = read_secret(config.folder / TOKEN_KEY)
     return FrontContext(
         config.cluster,
         config.voter,

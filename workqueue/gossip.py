@@ -26,7 +26,6 @@ def gossip_settings(config: VoterConfig) -> GossipSettings:
         seeds=[voter.gossip for voter in cluster.voters if voter.id != me.id],
         key_files=[str(config.folder / path) for path in cluster.gossip_keys],
         period_ms=cluster.gossip.period_ms,
-        suspicion_mult=cluster.gossip.suspicion_mult,
         metadata={"http": me.http},
         cluster=cluster.cluster_id,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import yaml
 
-from config.cluster import ClusterSettings, RaftSettings, VoterAddress, VoterSettings
+from config.cluster import CA, TOKEN_KEY, ClusterSettings, RaftSettings, VoterAddress, VoterSettings
 from config.errors import ConfigError
 from config.loop import LoopSettings
 from workqueue.authority import issue, new_ca
@@ -88,10 +88,10 @@ def _write(
     certs = folder / "certs"
     certs.mkdir(parents=True, exist_ok=True)
     ca_pem, ca_key = new_ca(cluster_id)
-    (certs / "ca.pem").write_text(ca_pem)
+    (folder / CA).write_text(ca_pem)
     write_secret(folder / "secrets/ca.key", ca_key)
     key = secrets.token_hex(32)
-    write_secret(folder / settings.token_key, key + "\n")
+    write_secret(folder / TOKEN_KEY, key + "\n")
     write_secret(folder / settings.gossip_keys[0], base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
     files = []
     for voter in voters:
@@ -106,7 +106,7 @@ def _write(
     loop_file = _yaml(folder / "loop.yaml", msgspec.to_builtins(loop))
     # Written last: its presence says that the folder is whole.
     cluster = _yaml(folder / "cluster.yaml", {**msgspec.to_builtins(settings), **extra})
-    return Created(folder, cluster, loop_file, tuple(files), *tokens, certs / "ca.pem")
+    return Created(folder, cluster, loop_file, tuple(files), *tokens, folder / CA)
 
 
 def _first_tokens(folder: Path, key: bytes) -> tuple[Path, Path]:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from workqueue.process import VoterConfig
 
 
+NAME_MAX = 200  # what is silent is remembered for an hour
+
+
 def monotonic_ms() -> int:
     """Return milliseconds that never go backwards."""
     return time.monotonic_ns() // 1_000_000
@@ -46,6 +49,8 @@ class Beats:
 
         Raises StreamError when the leader cannot be reached from here: the worker does better at another voter.
         """
+        if not (0 < len(worker) <= NAME_MAX and 0 < len(boot) <= NAME_MAX):
+            raise StreamError("invalid", f"the names of a worker and its boot have 1 to {NAME_MAX} characters")
         try:
             self._presence.beat(worker, boot, seq, metadata, monotonic_ms())
         except MembershipError as error:

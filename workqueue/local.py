@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import msgspec
 import yaml
 
+from config.cluster import CA, ClusterSettings
 from config.errors import AppError, ConfigError
 from config.load import load
 from workqueue.errors import EXIT_DISK, EXIT_FAILED, EXIT_PORT, ClientError, ProcessFailure
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from config.cluster import ClusterSettings
     from config.loop import LoopSettings
     from workqueue.client import Client
 
@@ -99,7 +99,6 @@ class Child:
 
 def prepare(plan: Plan) -> ClusterSettings:
     """Make the data folder on first use, else check that it fits; raises AppError with one sentence."""
-    from config.cluster import ClusterSettings
     from workqueue.init import create, loopback
 
     plan.data.mkdir(parents=True, exist_ok=True)
@@ -126,7 +125,7 @@ def write_context(data: Path, settings: ClusterSettings) -> None:
     tree = {
         "servers": [voter.http for voter in settings.voters],
         "token_file": str(folder / "secrets/admin.token"),
-        "ca": str(folder / settings.ca),
+        "ca": str(folder / CA),
     }
     (data / "context.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
 
@@ -162,13 +161,14 @@ def workers_of(data: Path, settings: ClusterSettings, count: int) -> list[Child]
     """Return the workers' processes; they share the machine's processors, and gossip with the voters."""
     slots = max(1, (os.cpu_count() or 1) // max(1, count))
     joins = [part for voter in settings.voters for part in ("--join", voter.http)]
+    keys = [part for key in settings.gossip_keys for part in ("--gossip-key", str(data / key))]
     found = []
     for n in range(1, count + 1):
         arguments = [
-            "workers.cli", *joins, "--token-file", str(data / "secrets/worker.token"), "--ca", str(data / settings.ca),
+            "workers.cli", *joins, "--token-file", str(data / "secrets/worker.token"), "--ca", str(data / CA),
             "--data", str(data / f"workers/worker-{n}"), "--id", f"worker-{n}",
             "--slots", str(slots), "--threads", "1",
-            "--gossip", "127.0.0.1:0", "--gossip-key", str(data / "secrets/gossip.key"),
+            "--gossip", "127.0.0.1:0", *keys,
         ]  # fmt: skip
         found.append(Child(f"worker-{n}", arguments, data / f"logs/worker-{n}.log", WORKER_STOP_S))
     return found
@@ -225,7 +225,7 @@ def _client(data: Path, settings: ClusterSettings) -> Client:
 
     token = read_secret(data / "secrets/admin.token").decode()
     servers = [voter.http for voter in settings.voters]
-    return Client(servers, token=token, ca=data / settings.ca, deadline_s=10.0)
+    return Client(servers, token=token, ca=data / CA, deadline_s=10.0)
 
 
 async def _ready(client: Client) -> None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
+import uvloop
 
-from config.cluster import ClusterSettings, VoterSettings
+from config.cluster import CA, TOKEN_KEY, ClusterSettings, VoterSettings
 from config.errors import AppError, ConfigError
 from config.load import load
 from workqueue.errors import EXIT_CONFIG, EXIT_DISK, EXIT_FAILED, EXIT_PORT, ProcessFailure
@@ -62,7 +63,7 @@ class VoterConfig(msgspec.Struct, frozen=True):
     @property
     def ca(self) -> Path:
         """The cluster's certificate authority."""
-        return self.folder / self.cluster.ca
+        return self.folder / CA
 
 
 def read_config(path: Path) -> VoterConfig:
@@ -81,7 +82,7 @@ def read_config(path: Path) -> VoterConfig:
 def check_files(config: VoterConfig) -> None:
     """Find out before anything listens whether certificates and secrets can be used; raises ConfigError."""
     server_context(config.cert, config.key, config.ca)
-    for name in (config.cluster.token_key, *config.cluster.gossip_keys):
+    for name in (TOKEN_KEY, *config.cluster.gossip_keys):
         read_secret(config.folder / name)
 
 
@@ -132,7 +133,7 @@ def run_process(name: str, arguments: list[str], serve: Callable[[VoterConfig], 
     try:
         config = read_config(_config_argument(name, arguments))
         structlog.contextvars.bind_contextvars(voter=config.voter.id)
-        asyncio.run(_until_signalled(serve(config)))
+        uvloop.run(_until_signalled(serve(config)))
     except BaseExceptionGroup as group:
         return _say(name, _first(group))
     except KeyboardInterrupt:

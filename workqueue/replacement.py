@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import yaml
 
-from config.cluster import ClusterSettings, Replaced, VoterAddress, VoterSettings
+from config.cluster import CA, ClusterSettings, Replaced, VoterAddress, VoterSettings
 from config.errors import ConfigError
 from config.load import load
 from workqueue.authority import issue
@@ -75,7 +75,7 @@ def plan(folder: Path, old: str, new: str, address: str) -> Plan:
 
 async def retire(going: Plan, token: str, say: Callable[[str], None]) -> int:
     """Make sure that the old voter is stopped and not needed; returns an index that was committed without it."""
-    ca = going.folder / going.settings.ca
+    ca = going.folder / CA
     answers = {voter.id: found for voter, found in zip(
         going.settings.voters, await ask_all([v.http for v in going.settings.voters], token, ca), strict=True
     )}  # fmt: skip
@@ -128,7 +128,7 @@ async def _settled(going: Plan, token: str, ca: Path, before: int) -> int:
 def write(going: Plan, index: int) -> Path:
     """Write the new voter's certificate, key and settings, and cluster.yaml with it in place; returns its settings."""
     folder, new = going.folder, going.new
-    ca_pem, ca_key = (folder / going.settings.ca).read_text(), read_secret(folder / "secrets/ca.key").decode()
+    ca_pem, ca_key = (folder / CA).read_text(), read_secret(folder / "secrets/ca.key").decode()
     pem, private = issue(ca_pem, ca_key, new.id, (new.host,))
     (folder / "certs" / f"{new.id}.pem").write_text(pem)
     write_secret(folder / "certs" / f"{new.id}.key", private)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from workqueue.stream import Calls, OnReply, StreamError, error_of
+from workqueue.stream import Calls, OnReply, StreamError, error_of, settling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,16 +108,7 @@ class Router:
     async def call(self, op: str, body: object = None) -> msgspec.Raw:
         """Send a call and wait for its answer; raises StreamError."""
         future: asyncio.Future[msgspec.Raw] = self.loop.create_future()
-
-        def settle(answer: str, reply: msgspec.Raw) -> None:
-            if future.done():
-                return
-            if answer == "ok":
-                future.set_result(reply)
-            else:
-                future.set_exception(error_of(reply))
-
-        routed = self.send(op, body, settle)
+        routed = self.send(op, body, settling(future))
         try:
             return await future
         except asyncio.CancelledError:

@@ -19,6 +19,7 @@ import msgspec
 SETS_MIN = 8  # below that the distribution is a guess
 UNSEEN = 0.001  # sets that every possible score counts for from the start: no score is ever held impossible
 HALVINGS = 40
+ERROR = 0.05  # chance of a wrong promotion, and of a wrong rejection; the error rates shown by simulation are for this
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -75,8 +76,8 @@ def judge(
     *,
     elo0: float = 0.0,
     elo1: float = 50.0,
-    alpha: float = 0.05,
-    beta: float = 0.05,
+    alpha: float = ERROR,
+    beta: float = ERROR,
 ) -> Verdict:
     """Return the verdict of the complete sets among `games`."""
     sets: dict[str, list[float]] = defaultdict(list)

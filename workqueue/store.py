@@ -23,9 +23,8 @@ from config.errors import AppError
 from workqueue.errors import CorruptArtifact
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
-    from config.cluster import StoreSettings
     from workqueue.blocks import Block
 
 log = structlog.get_logger()
@@ -175,15 +174,33 @@ class Upload:
             return
         self._check_synced()
         self._synced = self.offset
-        self._syncing = self._syncer.submit(_sync_data, os.dup(self._file.fileno()))
+        self._syncing = self._syncer.submit(self._sync_apart, os.dup(self._file.fileno()))
+
+    def _sync_apart(self, fd: int) -> None:
+        """Sync by a descriptor of one's own, so that the file may be closed meanwhile."""
+        try:
+            self._sync(os.fdatasync, fd)
+        finally:
+            os.close(fd)
+
+    def _sync(self, sync: Callable[[int], None], fd: int) -> None:
+        """Have bytes reach the disk; those that do not must all come again, because the system tells that only once."""
+        try:
+            sync(fd)
+        except OSError as error:
+            self._store.discard(self._sha256)
+            raise StoreError(f"the disk did not keep the bytes ({error.strerror}); send them again") from error
 
     def _check_synced(self) -> None:
-        """Wait for a sync and raise its error, which the system tells only once."""
+        """Wait for a sync and raise its error."""
         if self._syncing:
             self._syncing.result()
 
     def finish(self) -> bool:
-        """Give whole and right bytes their name; False when some are still to come. Raises CorruptArtifact."""
+        """Give whole and right bytes their name; False when some are still to come.
+
+        Raises CorruptArtifact, and StoreError when the disk does not keep them.
+        """
         if self.offset < self._size:
             return False
         if self._hash.hexdigest() != self._sha256:
@@ -191,7 +208,7 @@ class Upload:
             self._store.discard(self._sha256)
             raise CorruptArtifact(self._sha256)
         self._check_synced()
-        os.fsync(self._file.fileno())
+        self._sync(os.fsync, self._file.fileno())
         self.close()
         self._store.adopt(self._path, self._sha256)
         return True
@@ -369,30 +386,12 @@ class DiskStore:
             )
 
 
-def open_store(settings: StoreSettings, folder: Path, base: Path) -> ArtifactStore:
-    """Return the store that the settings name; `folder` is the voter's own, `base` the one of the settings file."""
-    disk = DiskStore(folder, quota_bytes=settings.quota_mb << 20, floor_bytes=settings.floor_mb << 20)
-    if not settings.url:
-        return disk
-    from workqueue.store_s3 import S3Store  # only clusters with an object store need its library
-
-    return S3Store(settings, base, staging=disk)
-
-
 async def keep_swept(store: ArtifactStore) -> None:
     """Drop what was begun and left, for ever."""
     while True:
         if gone := await asyncio.to_thread(store.sweep, LEFT_S, time.time_ns() / 1e9):
             log.info("artifacts.swept", count=len(gone))
         await asyncio.sleep(SWEEP_S)
-
-
-def _sync_data(fd: int) -> None:
-    """Sync by a descriptor of one's own, so that the file may be closed meanwhile."""
-    try:
-        os.fdatasync(fd)
-    finally:
-        os.close(fd)
 
 
 def _sync_folder(path: Path) -> None:

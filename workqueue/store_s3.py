@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from config.errors import ConfigError
 from workqueue.store import BLOCK_BYTES, StoreError, is_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from obstore.store import S3Config
@@ -53,11 +54,10 @@ class S3Store:
     async def size(self, sha256: str) -> int | None:
         """Size of the stored object."""
         try:
-            return int((await obstore.head_async(self._objects, self._key(sha256)))["size"])
+            with _asking():
+                return int((await obstore.head_async(self._objects, self._key(sha256)))["size"])
         except FileNotFoundError:
             return None
-        except ObjectStoreError as error:
-            raise StoreError(f"the object store does not answer: {error}") from error
 
     async def offset(self, sha256: str) -> int:
         """Bytes of an unfinished upload to this voter."""
@@ -90,7 +90,8 @@ class S3Store:
         """Yield the bytes from `start` up to `end`."""
         while start < end:
             stop = min(end, start + 8 * BLOCK_BYTES)
-            block = bytes(await obstore.get_range_async(self._objects, self._key(sha256), start=start, end=stop))
+            with _asking():
+                block = bytes(await obstore.get_range_async(self._objects, self._key(sha256), start=start, end=stop))
             start = stop
             yield block
 
@@ -109,16 +110,18 @@ class S3Store:
 
     async def delete(self, sha256: str) -> None:
         """Delete the object."""
-        await obstore.delete_async(self._objects, self._key(sha256))
+        with _asking():
+            await obstore.delete_async(self._objects, self._key(sha256))
 
     async def inventory(self) -> dict[str, int]:
         """Size of every object by name."""
         found: dict[str, int] = {}
-        async for page in obstore.list(self._objects, prefix=self._prefix or None):
-            for item in page:
-                name = item["path"].rsplit("/", 1)[-1]
-                if is_name(name):
-                    found[name] = int(item["size"])
+        with _asking():
+            async for page in obstore.list(self._objects, prefix=self._prefix or None):
+                for item in page:
+                    name = item["path"].rsplit("/", 1)[-1]
+                    if is_name(name):
+                        found[name] = int(item["size"])
         return found
 
     def sweep(self, older_than_s: float, now_s: float) -> list[str]:
@@ -131,6 +134,17 @@ class S3Store:
 
     def _key(self, sha256: str) -> str:
         return f"{self._prefix}/{sha256[:2]}/{sha256}" if self._prefix else f"{sha256[:2]}/{sha256}"
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    """Put our own error in place of the library's; that there is no such object stays a FileNotFoundError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except ObjectStoreError as error:
+        raise StoreError(f"the object store does not answer: {error}") from error
 
 
 def _connect(settings: StoreSettings, bucket: str, base: Path) -> ObjectStore:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
@@ -112,6 +112,20 @@ def error_of(body: msgspec.Raw) -> StreamError:
     return StreamError(found.code, found.message, found.retry_ms)
 
 
+def settling(future: asyncio.Future[msgspec.Raw]) -> OnReply:
+    """Return what settles a future by the answer of a call; one that nobody waits for any more stays as it is."""
+
+    def settle(answer: str, reply: msgspec.Raw) -> None:
+        if future.done():
+            return
+        if answer == "ok":
+            future.set_result(reply)
+        else:
+            future.set_exception(error_of(reply))
+
+    return settle
+
+
 class Calls:
     """Calls in flight over one connection; frames written in the same turn of the loop travel in one write."""
 
@@ -148,16 +162,7 @@ class Calls:
     async def call(self, op: str, body: object = None) -> msgspec.Raw:
         """Send a call and return the body of its answer; raises StreamError."""
         future: asyncio.Future[msgspec.Raw] = self._loop.create_future()
-
-        def settle(answer: str, reply: msgspec.Raw) -> None:
-            if future.done():
-                return
-            if answer == "ok":
-                future.set_result(reply)
-            else:
-                future.set_exception(error_of(reply))
-
-        call_id = self.send(op, body, settle)
+        call_id = self.send(op, body, settling(future))
         try:
             return await future
         finally:
@@ -199,9 +204,8 @@ class UnixLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to send."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.calls = Calls(transport.write)
+        self.transport = cast("asyncio.Transport", transport)
+        self.calls = Calls(self.transport.write)
 
     def data_received(self, data: bytes) -> None:
         """Hand out answers and pushes."""

@@ -52,12 +52,19 @@ def urls_of(folder: Path, files: Sequence[str]) -> tuple[str, ...]:
     """Return the URLs in secret files, one a file; raises ConfigError."""
     found = []
     for name in files:
-        url = read_secret(folder / name).decode().strip()
-        parts = urlsplit(url)
-        if parts.scheme not in {"https", "http"} or not parts.hostname:
+        secret = read_secret(folder / name)
+        if not _is_url(secret):
             raise ConfigError(str(folder / name), "must hold the URL of a webhook, as https://hooks.slack.com/…")
-        found.append(url)
+        found.append(secret.decode())
     return tuple(found)
+
+
+def _is_url(secret: bytes) -> bool:
+    try:
+        parts = urlsplit(secret.decode())
+    except ValueError:  # no text, or brackets around what is no address
+        return False
+    return parts.scheme in {"https", "http"} and bool(parts.hostname)
 
 
 def body_of(url: str, message: Message) -> dict[str, object]:

@@ -4,7 +4,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from consensus import messages as m
-from consensus.raft import MAX_BACKLOG_BYTES
+from consensus.replication import MAX_BACKLOG_BYTES
 
 if TYPE_CHECKING:
     from consensus.simulation.voter import SimulatedVoter

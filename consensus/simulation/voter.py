@@ -81,6 +81,7 @@ class SimulatedVoter:
             snapshot_timeout_s=0.5,
             max_batch_commands=4,
             inflight=3,
+            preallocate_bytes=3000,
             digest_every=7,
         )
         self.machine: Ledger

@@ -12,7 +12,7 @@ from typing import Self
 import msgspec
 import pysyncobj.syncobj as library
 
-from consensus import raft, streaming
+from consensus import replication, streaming
 from consensus.errors import ConsensusError, StorageFailed
 from consensus.simulation.checks import Checks, Violation
 from consensus.simulation.clients import History, SimulatedClient
@@ -25,7 +25,7 @@ VOTERS, CLIENTS = 5, 8
 FAULTS_S = 6.0  # simulated seconds of faults
 HEALING_S = 20.0  # in which everything must be well again
 SMALL = {  # limits at which the code splits messages, reached here with little data
-    (raft, "MAX_MESSAGE_BYTES"): 60,
+    (replication, "MAX_MESSAGE_BYTES"): 60,
     (streaming, "CHUNK_BYTES"): 300,
     (streaming, "WINDOW_BYTES"): 900,
     (streaming, "RESEND_S"): 0.2,

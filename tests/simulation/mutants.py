@@ -10,7 +10,8 @@ from unittest import mock
 from consensus import messages as m
 from consensus.journal import Journal
 from consensus.ledger import Command, Ledger
-from consensus.raft import Raft, Voter
+from consensus.library import Voter
+from consensus.raft import Raft
 from consensus.simulation.disk import SimulatedDisk, SimulatedFile
 from consensus.snapshot import INCOMING, publish, read_head, restore_snapshot
 from consensus.streaming import SnapshotFlow

@@ -38,8 +38,10 @@ def elo(
     as_json: AsJson = False,
 ) -> None:
     """Show the players of each config, best first."""
-    if (log and not (fit or crosstable)) or (check and not fit):
-        fail(f"{'--check' if check else '--log'} goes with --fit: the shown ratings are the cluster's own", USAGE)
+    if check and not fit:
+        fail("--check goes with --fit", USAGE)
+    if log and not (fit or crosstable):
+        fail("--log goes with --fit or --crosstable: the shown ratings are the cluster's own", USAGE)
     if crosstable:
         if fit or as_json:
             fail("--crosstable stands alone; leave --fit and --json out", USAGE)

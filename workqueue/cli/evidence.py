@@ -52,14 +52,7 @@ def recorded(matches: Sequence[Match], model: str, champion: str, config: str, s
     points = [points_of(model, [owner(seat) for seat in match.seats], match.ranks) for match in duels]
     observed = [Observed(f"{m.job}/{m.opening}", point) for m, point in zip(duels, points, strict=True)]
     gate = settings.gate
-    verdict = judge(
-        observed,
-        players,
-        elo0=gate.elo0,
-        elo1=gate.elo1,
-        alpha=gate.alpha_milli / 1000,
-        beta=gate.beta_milli / 1000,
-    )
+    verdict = judge(observed, players, elo0=gate.elo0, elo1=gate.elo1)
     floors = {}
     for baseline, bar in bars(settings, players, bootstrap=not champion).items():
         met = [match for match in own if baseline in match.seats]

@@ -218,10 +218,7 @@ def _duel(arena: Arena, settings: LoopSettings, name: str, rival: Any) -> tuple[
 
     def look(played: Sequence[Any]) -> Verdict:
         games = [Observed(game.opening, points_of("0", [str(s) for s in game.seats], game.ranks)) for game in played]
-        return judge(
-            games, arena.players, elo0=gate.elo0, elo1=gate.elo1, alpha=gate.alpha_milli / 1000,
-            beta=gate.beta_milli / 1000,
-        )  # fmt: skip
+        return judge(games, arena.players, elo0=gate.elo0, elo1=gate.elo1)
 
     begun = time.monotonic()
     played = arena.meet(rival, f"{name}:champion", gate.games_max, lambda so_far: look(so_far).verdict != "undecided")

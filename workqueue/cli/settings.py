@@ -26,11 +26,15 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def parse(pairs: list[str], known: dict[str, Any]) -> dict[str, msgspec.Raw]:
     """Return `key=value` pairs as a command carries them; values are JSON, or else plain text."""
+    from config.removed import explain
+
     values: dict[str, msgspec.Raw] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
             fail(f"{pair!r} is no setting: write key=value", USAGE)
+        if sentence := explain(key):
+            fail(sentence, USAGE)
         near("setting", key, known, "rift settings get")
         try:
             value = msgspec.json.decode(text.encode())

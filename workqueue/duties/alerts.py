@@ -60,10 +60,11 @@ class Alerts:
             if name not in up and picture.now_ms - self._since[name] >= after_ms:
                 await context.propose(SetAlert(*name, active=True, detail=detail))
                 log.warning("alert.raised", alert=name[0], about=name[1], detail=detail)
+        taken = True  # messages are
         for name, alert in up.items():
             if name not in found and alert.name in OWNED:
-                if alert.sent:
-                    await _tell(context, alert, active=False)
+                if alert.sent and taken:
+                    taken = await _tell(context, alert, active=False)
                 await context.propose(SetAlert(*name, active=False))
                 log.info("alert.ended", alert=name[0], about=name[1])
 

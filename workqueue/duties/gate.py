@@ -19,6 +19,10 @@ from workqueue.machine.views import AliasStep, ConfigView, Match, WorkerView
 from workqueue.schema import EvaluatePayload, GauntletPayload, Schema, TournamentPayload
 from workqueue.sequential import Observed, Verdict, judge, points_of
 
+REGRESSION_ELO = 50  # apart from gate.elo1, which may be negative: whoever accepts equals must not undo them
+REGRESSION_GAMES_MIN = 40  # looked at after each game, the test would act on the luck of one tournament
+ROLLBACKS_DAY_MAX = 3  # a gate that lets more weak candidates through is not repaired by undoing
+
 
 def gauntlet_id(sha: str, number: int) -> str:
     """Return the id of the n-th try to measure a candidate against the baselines."""
@@ -45,7 +49,8 @@ def bars(settings: LoopSettings, players: int, *, bootstrap: bool) -> dict[str, 
     """Return the floors that apply."""
     gate, seat = settings.gate, players - 2
     if bootstrap:
-        return {RANDOM.key: gate.bootstrap_random_milli[seat], HEURISTIC.key: gate.bootstrap_heuristic_milli[seat]}
+        # The first net learns from the heuristic's games: it is of use long before it beats it.
+        return {RANDOM.key: gate.bootstrap_random_milli[seat], HEURISTIC.key: 0}
     return {RANDOM.key: gate.floor_random_milli[seat], HEURISTIC.key: gate.floor_heuristic_milli[seat]}
 
 
@@ -129,8 +134,6 @@ def _duel(
             seed=(stamp + 1) % (1 << 31),
             elo0_milli=gate.elo0 * 1000,
             elo1_milli=gate.elo1 * 1000,
-            alpha_milli=gate.alpha_milli,
-            beta_milli=gate.beta_milli,
         )
         number = len(trial.evaluations)
         return _next_try(view, sha, evaluation_id(sha, view.champion, number), "evaluate", payload, number)
@@ -159,14 +162,7 @@ def verdict_of(matches: Iterable[Match], candidate: str, players: int, settings:
     """Return the sequential test's verdict, from the matches alone."""
     gate = settings.gate
     games = [Observed(match.opening, points_of(candidate, match.seats, match.ranks)) for match in matches]
-    return judge(
-        games,
-        players,
-        elo0=gate.elo0,
-        elo1=gate.elo1,
-        alpha=gate.alpha_milli / 1000,
-        beta=gate.beta_milli / 1000,
-    )
+    return judge(games, players, elo0=gate.elo0, elo1=gate.elo1)
 
 
 def _next_try(view: ConfigView, sha: str, name: str, kind: str, payload: Schema, number: int) -> list[Decision]:
@@ -247,16 +243,8 @@ def regression(view: ConfigView, settings: LoopSettings, previous: str, matches:
     before, now = challenger(previous, settings).key, challenger(view.champion, settings).key
     met = [m for m in matches if m.at_ms > view.champion_since_ms and not m.revoked and set(m.seats) == {before, now}]
     games = [Observed(f"{match.job}/{match.opening}", points_of(before, match.seats, match.ranks)) for match in met]
-    bounds = settings.gate
-    verdict = judge(
-        games,
-        players,
-        elo0=0,
-        elo1=bounds.regression_elo,
-        alpha=bounds.alpha_milli / 1000,
-        beta=bounds.beta_milli / 1000,
-    )
-    if verdict.verdict != "accept" or len(met) < settings.gate.canary_games:
+    verdict = judge(games, players, elo0=0, elo1=REGRESSION_ELO)
+    if verdict.verdict != "accept" or len(met) < REGRESSION_GAMES_MIN:
         return []
     reason = f"{len(met)} games since the promotion show the previous champion ahead, LLR {verdict.llr:.2f}"
     evidence = c.Evidence(
@@ -267,7 +255,7 @@ def regression(view: ConfigView, settings: LoopSettings, previous: str, matches:
         llr_milli=round(verdict.llr * 1000),
         bound_milli=int(verdict.upper * 1000),
     )
-    if view.rollbacks_day >= settings.gate.rollbacks_day_max:
+    if view.rollbacks_day >= ROLLBACKS_DAY_MAX:
         why = f"{view.rollbacks_day} rollbacks in a day: somebody should look"
         return [
             Decision(c.Halt(view.config, why), why),

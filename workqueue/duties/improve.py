@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from config.loop import LoopSettings
+from config.removed import recorded
 from workqueue.duties import gate, plan, priority
 from workqueue.machine.views import AliasStep, ConfigView, LoopView, Match, SettingsView, Shard, WorkerView
 
@@ -58,7 +59,7 @@ def settings_of(view: SettingsView) -> LoopSettings:
         for part in path:
             node = node.setdefault(part, {})  # type: ignore[assignment]  # PutSettings refuses keys below values
         node[last] = value
-    return msgspec.convert(tree, LoopSettings)
+    return recorded(tree)
 
 
 async def look(source: Source, now_ms: int) -> Look | None:

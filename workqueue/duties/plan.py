@@ -138,7 +138,6 @@ def _selfplay_payload(view: ConfigView, settings: LoopSettings, seed: int) -> Se
         settings.selfplay.games_per_job,
         seed=seed,
         simulations_fast=settings.selfplay.simulations_fast,
-        full_share_milli=settings.selfplay.full_share_milli,
         resign_below_milli=settings.selfplay.resign_below_milli,
         batch_games=0,  # as many as the worker's device is fast with
         opening_plies=tuning.value(settings, view.config, "selfplay.opening_plies"),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 
 from config.loop import LoopSettings
+from workqueue.duties.gate import ROLLBACKS_DAY_MAX
 from workqueue.http.standing import Standing
 from workqueue.machine.views import Alert, ConfigView, Event, ModelRow, StatusView, WorkerView
 
@@ -217,7 +218,7 @@ def champion_regressed(picture: Picture) -> Iterator[Finding]:
 def rollbacks(picture: Picture) -> Iterator[Finding]:
     """The rollbacks of a day are used up, and the config was halted."""
     for config in picture.status.configs:
-        if config.rollbacks_day >= picture.settings.gate.rollbacks_day_max:
+        if config.rollbacks_day >= ROLLBACKS_DAY_MAX:
             yield Finding(config.config, f"{config.rollbacks_day} rollbacks within a day; halted: {config.halted}")
 
 

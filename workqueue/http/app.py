@@ -13,6 +13,7 @@ from aiohttp import web
 import workqueue.http
 from workqueue.http.context import CONTEXT, FrontContext
 from workqueue.http.history import keep
+from workqueue.http.limits import REQUEST_BYTES_MAX
 from workqueue.http.problem import Problem, of_stream
 from workqueue.stream import StreamError
 
@@ -33,7 +34,7 @@ _SECURITY_HEADERS = {
 
 def make_app(context: FrontContext) -> web.Application:
     """Return the application; a module of this folder takes part by having `routes(context)`."""
-    app = web.Application(middlewares=[_errors, _headers], client_max_size=context.settings.limits.request_bytes_max)
+    app = web.Application(middlewares=[_errors, _headers], client_max_size=REQUEST_BYTES_MAX)
     app[CONTEXT] = context
     app.cleanup_ctx.append(keep)
     for module in sorted(found.name for found in pkgutil.iter_modules(workqueue.http.__path__)):
@@ -82,6 +83,6 @@ def _of_http(error: web.HTTPException) -> Problem:
     sentence = {
         404: "there is nothing at this path; GET /v1/openapi.json lists what there is",
         405: "this path does not know that method; GET /v1/openapi.json lists what it knows",
-        413: "the body is larger than this voter allows (limits.request_bytes_max)",
+        413: f"the body is larger than the {REQUEST_BYTES_MAX >> 20} MiB that are allowed",
     }.get(error.status, error.text or code)
     return Problem(error.status, code, sentence)

@@ -30,14 +30,18 @@ class Tokens:
 
     def identify(self, request: web.Request) -> Identity | None:
         """Return who sent a request, None when it names nobody; raises Problem(401) for a token that does not hold."""
-        header = request.headers.get("Authorization", "")
-        if header[: len(_BEARER)].lower() == _BEARER:
-            return self.check(header[len(_BEARER) :].strip())
-        if header:
+        if token := _bearer(request):
+            return self.check(token)
+        if request.headers.get("Authorization"):
             raise Problem(401, "unauthorized", "use `Authorization: Bearer <token>`")
         transport = request.transport
         voter = voter_of(transport.get_extra_info("peercert")) if transport else ""
         return Identity(f"voter:{voter}", "voter") if voter in self._voters else None
+
+    def id_of(self, request: web.Request) -> str:
+        """Return the id of the token that a request names, "" when there is no such token; nothing is proven by it."""
+        token_id = token_id_of(_bearer(request))
+        return token_id if token_id and self.knows(token_id) else ""
 
     def authenticate(self, request: web.Request, role: str) -> Identity:
         """Return who sent a request if its role includes `role`; raises Problem (401 or 403)."""
@@ -83,3 +87,8 @@ class Tokens:
             if record.get("id") == token_id:
                 return dict(record)
         return None
+
+
+def _bearer(request: web.Request) -> str:
+    header = request.headers.get("Authorization", "")
+    return header[len(_BEARER) :].strip() if header[: len(_BEARER)].lower() == _BEARER else ""

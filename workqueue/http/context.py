@@ -91,7 +91,7 @@ class FrontContext:
         self.leader = leader
         self.tokens = tokens
         self.metrics = metrics
-        self.rates = Rates(settings.limits.requests_s_max)
+        self.rates = Rates(tokens.id_of)
         self.door = Door(lambda: self.settings.limits)
         tokens.known = self.door.known
         self.membership: Any = None  # membership.api.Membership, when gossip runs

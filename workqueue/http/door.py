@@ -13,7 +13,7 @@ import socket
 import ssl
 import struct
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from aiohttp import web
@@ -43,12 +43,12 @@ class Guest(asyncio.Protocol):
         self.known = False  # with a token or certificate that holds
         self.shaking: asyncio.Task[None] | None = None
         self._door = door
-        self._transport: asyncio.BaseTransport | None = None
+        self._transport: asyncio.Transport | None = None
         self.data_received = inner.data_received  # type: ignore[method-assign]  # saves a call for each packet
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, after the handshake."""
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self.inner.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -70,7 +70,7 @@ class Guest(asyncio.Protocol):
 
     def cut(self) -> None:
         """End it at once, in whatever state it is."""
-        if isinstance(self._transport, asyncio.WriteTransport):
+        if self._transport is not None:
             self._transport.abort()
         elif self.shaking:
             self.shaking.cancel()

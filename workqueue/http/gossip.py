@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
+from membership.settings import SUSPICION_MULT
 from workqueue.http.context import CONTEXT
 from workqueue.peering import PATH, Peering
 
@@ -23,7 +24,7 @@ async def show(request: web.Request) -> web.Response:
         settings.cluster_id,
         tuple(voter.gossip for voter in settings.voters),
         settings.gossip.period_ms,
-        settings.gossip.suspicion_mult,
+        SUSPICION_MULT,
     )
     return web.Response(body=msgspec.json.encode(peering), content_type="application/json")
 

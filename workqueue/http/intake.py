@@ -34,7 +34,9 @@ class Intake(asyncio.BufferedProtocol):
     def __init__(self, request: web.Request, first: bytes, left: int) -> None:
         assert request.transport
         self._transport = request.transport
-        self._server = request.protocol
+        server = request.transport.get_protocol()  # the door's guest around the web server's: it must see the end
+        assert isinstance(server, asyncio.Protocol)
+        self._server = server
         self._content = request.content
         self._left = left
         self._block = memoryview(bytearray(_BLOCK_BYTES))
@@ -85,6 +87,8 @@ class Intake(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
             return block
         block, self._filled = self._block[: self._filled], 0
+        if self._left:  # a sender that was given up may go on all the same
+            self._block = self._new_block()
         return block if len(block) else None
 
     def _new_block(self) -> memoryview:

@@ -8,25 +8,31 @@ from typing import TYPE_CHECKING
 
 from workqueue.admission import Bucket
 from workqueue.http.problem import Problem
-from workqueue.security import token_id_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiohttp import web
 
 CALLERS_MAX = 10_000
+REQUEST_BYTES_MAX = 8 << 20  # of a body or a call: half of what the replicated log takes at once
+REQUESTS_S_MAX = 20_000  # of a token or a connection: far beyond what a worker or a page sends
 
 
 class Rates:
-    """A token bucket a caller; the callers seen longest ago are forgotten."""
+    """A token bucket a caller; the callers seen longest ago are forgotten.
 
-    def __init__(self, rate: int) -> None:
+    `token_id` names the token of a request if there is such a token: who made one up has the bucket of its address.
+    """
+
+    def __init__(self, token_id: Callable[[web.Request], str], rate: int = REQUESTS_S_MAX) -> None:
         self.rate = rate
+        self._token_id = token_id
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def take(self, request: web.Request) -> None:
         """Count a request; raises Problem(429) beyond the rate."""
-        token_id = token_id_of(request.headers.get("Authorization", "").removeprefix("Bearer "))
-        caller = f"{request.remote}/{token_id[:32]}"
+        caller = f"{request.remote}/{self._token_id(request)}"
         now = asyncio.get_running_loop().time()
         bucket = self._buckets.pop(caller, None) or Bucket(self.rate, now)
         self._buckets[caller] = bucket

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -14,6 +15,7 @@ from aiohttp import web
 from membership.api import Metadata
 from workqueue.admission import Bucket, Envelope, admit, check_room, command_type
 from workqueue.http.context import CONTEXT, FrontContext
+from workqueue.http.limits import REQUEST_BYTES_MAX
 from workqueue.http.problem import Problem
 from workqueue.http.results import Judged, schemas
 from workqueue.security import Identity, may
@@ -55,7 +57,7 @@ class Session:
         self._sender = sender
         self._trusted = identity.role == "voter"
         self._loop = asyncio.get_running_loop()
-        self._bucket = Bucket(context.settings.limits.requests_s_max, self._loop.time())
+        self._bucket = Bucket(context.rates.rate, self._loop.time())
         self._claims: dict[int, Routed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
@@ -109,13 +111,13 @@ class Session:
 
     def _forward(self, call_id: int, forwarded: object, judged: Judged | None) -> None:
         self._in_flight += 1
-        started = self._loop.time()
+        started = time.perf_counter()
 
         def replied(answer: str, reply: msgspec.Raw) -> None:
             self._in_flight -= 1
             whole = judged.answer(reply) if judged and answer == "ok" else reply
             self._write(pack(call_id, answer, whole))
-            self._context.metrics.propose.observe(self._loop.time() - started)
+            self._context.metrics.propose.observe(time.perf_counter() - started)
 
         self._send("propose", forwarded, replied)
 
@@ -139,10 +141,9 @@ class Session:
 
     def _admitted(self, body: msgspec.Raw) -> tuple[object, list[Envelope]]:
         """Return what to send on, the body as it came when nothing had to be changed; and its requests."""
-        limit = self._limits.request_bytes_max
         size = len(body)
-        if size > limit:
-            raise StreamError("too_large", f"a call of {size} bytes; at most {limit} are allowed")
+        if size > REQUEST_BYTES_MAX:
+            raise StreamError("too_large", f"a call of {size} bytes; at most {REQUEST_BYTES_MAX} are allowed")
         requests = _decoded(_envelopes, body)
         if wait_ms := self._bucket.take(len(requests), self._loop.time()):
             raise StreamError("limit", "too many requests a second on one connection", wait_ms)
@@ -161,13 +162,13 @@ class Session:
                 raise StreamError("limit", "too many requests a second on one connection", pause_ms)
             forwarded = (admit(self._identity, request), min(max(wait_ms, 0), 60_000))
         self._in_flight += 1
-        started = self._loop.time()
+        started = time.perf_counter()
 
         def replied(answer: str, reply: msgspec.Raw) -> None:
             self._in_flight -= 1
             self._claims.pop(call_id, None)
             self._write(pack(call_id, answer, reply))
-            self._context.metrics.claim.observe(self._loop.time() - started)
+            self._context.metrics.claim.observe(time.perf_counter() - started)
 
         routed = self._send("claim", forwarded, replied)
         if routed and not routed.done:

@@ -36,6 +36,8 @@ def _jobs(ledger: Ledger) -> None:
     counts = Counter((job.state.value, job.spec.kind, job.spec.config) for job in ledger.jobs.values())
     assert dict(counts) == dict(ledger.counts), "the counts are wrong"
     assert ledger.live == sum(job.state not in ENDED for job in ledger.jobs.values()), "the live count is wrong"
+    payloads = sum(len(job.spec.payload) for job in ledger.jobs.values() if job.state not in ENDED)
+    assert ledger.payload_bytes == payloads, "the payloads are not counted right"
     named = Counter(
         name for job in ledger.jobs.values() if job.state not in ENDED for name in workers_named(job.spec.requires)
     )

@@ -14,6 +14,7 @@ from workqueue.machine.transitions import State as JobState
 from workqueue.schema import KINDS, Schema
 
 QUEUE_MAX = 1_000_000
+QUEUE_BYTES_MAX = 512 << 20  # of payloads: every voter keeps them in memory
 FULL_RETRY_MS = 5_000
 ID_MAX = 200
 PAYLOAD_MAX = 1 << 20
@@ -29,6 +30,9 @@ def enqueue(ledger: Ledger, command: Enqueue) -> Outcome:
     """Handle Enqueue: all jobs or none."""
     if ledger.live + len(command.jobs) > QUEUE_MAX:
         return Refused(Code.QUEUE_FULL, f"the queue holds {ledger.live} jobs; try again later", FULL_RETRY_MS)
+    if ledger.payload_bytes + sum(len(spec.payload) for spec in command.jobs) > QUEUE_BYTES_MAX:
+        full = f"the payloads of waiting jobs have {ledger.payload_bytes} bytes; store large data as artifacts, or wait"
+        return Refused(Code.QUEUE_FULL, full, FULL_RETRY_MS)
     existing = tuple(spec.id for spec in command.jobs if spec.id in ledger.jobs)
     try:
         fresh = _checked(ledger, command, set(existing))
@@ -79,17 +83,21 @@ def _problem(ledger: Ledger, spec: JobSpec, uniques: set[str], seen: set[str]) -
 
 def _invalid(spec: JobSpec) -> str:
     need, retry = spec.requires, spec.retry
-    checks = (
-        (0 < len(spec.id) <= ID_MAX, f"an id has 1 to {ID_MAX} characters"),
-        (0 <= spec.priority <= 100, "a priority is 0 to 100"),
-        (spec.lease_ms >= 1_000, "a lease lasts 1,000 ms or more"),
-        (len(spec.payload) <= PAYLOAD_MAX, f"a payload has {PAYLOAD_MAX} bytes at most; store data as an artifact"),
-        (min(need.cpus, need.ram_mb, need.vram_mb, need.disk_mb) >= 0, "requirements are not negative"),
-        (retry.max_attempts >= 1 and 0 <= retry.backoff_ms <= retry.backoff_ms_max, "the retry policy is not one"),
-        (min(spec.run_at_ms, spec.wait_ms_max, spec.total_ms_max) >= 0, "times are not negative"),
-        (spec.group_limit >= 1, "a group limit is 1 or more"),
-    )
-    return next((words for right, words in checks if not right), "")
+    if not 0 < len(spec.id) <= ID_MAX:
+        return f"an id has 1 to {ID_MAX} characters"
+    if not 0 <= spec.priority <= 100:
+        return "a priority is 0 to 100"
+    if spec.lease_ms < 1_000:
+        return "a lease lasts 1,000 ms or more"
+    if len(spec.payload) > PAYLOAD_MAX:
+        return f"a payload has {PAYLOAD_MAX} bytes at most; store data as an artifact"
+    if need.cpus < 0 or need.ram_mb < 0 or need.vram_mb < 0 or need.disk_mb < 0:
+        return "requirements are not negative"
+    if retry.max_attempts < 1 or not 0 <= retry.backoff_ms <= retry.backoff_ms_max:
+        return "the retry policy is not one"
+    if spec.run_at_ms < 0 or spec.wait_ms_max < 0 or spec.total_ms_max < 0:
+        return "times are not negative"
+    return "a group limit is 1 or more" if spec.group_limit < 1 else ""
 
 
 def _insert(ledger: Ledger, spec: JobSpec, payload: Schema | None) -> None:
@@ -127,7 +135,7 @@ def ended(ledger: Ledger, job: Job) -> None:
 def _end(ledger: Ledger, job: Job) -> None:
     job.ended_ms = ledger.now_ms
     ledger.need(job, read_payload(job.spec), -1)
-    ledger.emit(f"job.{job.state.value}", job.spec.id, kind=job.spec.kind, config=job.spec.config, reason=job.reason)
+    ledger.emit(f"job.{job.state}", job.spec.id, kind=job.spec.kind, config=job.spec.config, reason=job.reason)
 
 
 def release(ledger: Ledger, job: Job) -> bool:

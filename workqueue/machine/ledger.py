@@ -48,11 +48,12 @@ class Ledger:
         self.conditional: set[str] = set()
         self.unique: dict[str, str] = {}
         self.running: dict[str, set[str]] = defaultdict(set)  # worker -> jobs
-        self.counts: dict[tuple[str, str, str], int] = defaultdict(int)  # (state, kind, config)
+        self.counts: dict[tuple[JobState, str, str], int] = defaultdict(int)  # (state, kind, config)
         self.named: dict[str, int] = defaultdict(int)  # worker -> live jobs that are for it, or not for it, by name
         self.needed: dict[str, int] = defaultdict(int)  # artifact -> how often live jobs' payloads and cursors name it
         self.artifact_counts: dict[tuple[str, str], int] = defaultdict(int)  # (kind, config)
         self.live = 0  # jobs that have not ended
+        self.payload_bytes = 0  # of these jobs
 
     # ---- time
 
@@ -129,7 +130,7 @@ class Ledger:
 
     def _leave(self, job: Job) -> None:
         spec = job.spec
-        key = (job.state.value, spec.kind, spec.config)
+        key = (job.state, spec.kind, spec.config)
         self.counts[key] -= 1
         if not self.counts[key]:
             del self.counts[key]
@@ -147,11 +148,12 @@ class Ledger:
                 pass
         if job.state not in ENDED:
             self.live -= 1
+            self.payload_bytes -= len(spec.payload)
             self._name(spec, -1)
 
     def _enter(self, job: Job) -> None:
         spec = job.spec
-        self.counts[job.state.value, spec.kind, spec.config] += 1
+        self.counts[job.state, spec.kind, spec.config] += 1
         match job.state:
             case JobState.AVAILABLE:
                 self.ready.add(job)
@@ -178,6 +180,7 @@ class Ledger:
                 del self.unique[spec.unique]
         else:
             self.live += 1
+            self.payload_bytes += len(spec.payload)
             self._name(spec, 1)
             if spec.unique:
                 self.unique[spec.unique] = spec.id
@@ -192,8 +195,10 @@ class Ledger:
 
     def need(self, job: Job, payload: Schema | Refused | None, change: int = 1) -> None:
         """Say that a live job needs what its payload and its cursor name, or (change -1) that it needs it no more."""
-        self._count_needs(artifacts_of(payload if isinstance(payload, Schema) else None), change)
-        self._count_needs(named_in(job.cursor), change)
+        if isinstance(payload, Schema):
+            self._count_needs(artifacts_of(payload), change)
+        if job.cursor is not NIL:
+            self._count_needs(named_in(job.cursor), change)
 
     def tell_cursor(self, job: Job, cursor: msgspec.Raw) -> None:
         """Note where a live job stands (nil: as before); what its cursor names stays while it names it."""
@@ -214,7 +219,7 @@ class Ledger:
         return sum(
             n
             for (s, k, c), n in self.counts.items()
-            if s == state.value and (not kind or k == kind) and (not config or c == config)
+            if s is state and (not kind or k == kind) and (not config or c == config)
         )
 
     # ---- lookups that refuse

@@ -30,6 +30,7 @@ CLASS_OF = {
     "gauntlet": "tournament",
     "evaluate": "tournament",
 }
+CLASSES = frozenset(CLASS_OF.values())
 OTHER_WEIGHT = 100
 WORKER_LABEL = "worker:"  # before a name: a label of that worker alone
 ABILITIES_MAX = 1000  # different sorts of workers remembered
@@ -222,20 +223,21 @@ def device_for(need: Requirements, free: Free) -> int:
 
 def reserve(need: Requirements, free: Free, device: int) -> Free:
     """Return what is left after a job took its part."""
-    vram = tuple(mb - need.vram_mb if k == device else mb for k, mb in enumerate(free.vram_mb))
-    devices = tuple(d for d in free.devices if not (need.device and d == device))
+    vram, devices = free.vram_mb, free.devices
+    if device >= 0:
+        vram = tuple(mb - need.vram_mb if k == device else mb for k, mb in enumerate(vram))
+        devices = tuple(d for d in devices if not (need.device and d == device))
     return Free(free.cpus - need.cpus, free.ram_mb - need.ram_mb, free.disk_mb - need.disk_mb, vram, devices)
 
 
 def weight_of(share: str, settings: LoopSettings, kinds: dict[str, OpenKind]) -> int:
     """Return the weight of a class; the evaluation share is taken off the others in proportion."""
     reserved = settings.evaluation_share_milli
-    shares = settings.shares
-    per_cent = {"selfplay": shares.selfplay, "training": shares.training, "tournament": shares.tournament}
     if share == "evaluation":
         return max(1, reserved)
-    if share in per_cent:
-        return max(1, per_cent[share] * (1000 - reserved) // 100)
+    if share in CLASSES:
+        per_cent: int = getattr(settings.shares, share)
+        return max(1, per_cent * (1000 - reserved) // 100)
     kind = kinds.get(share.removeprefix("kind:"))
     return (kind.share if kind is not None and kind.share > 0 else 0) or OTHER_WEIGHT
 
@@ -271,8 +273,10 @@ def _by_clock(state: State, scope: str, several: list[Clocked]) -> Iterator[Cloc
     if len(several) == 1:
         yield several[0]
         return
-    now, clocks = state.virtual_now.get(scope, 0), state.virtual
-    order = [(max(clocks.get(each.clock, 0), now), each.name, k) for k, each in enumerate(several)]
+    now, clock_of = state.virtual_now.get(scope, 0), state.virtual.get
+    order = [
+        (clock if (clock := clock_of(each.clock, 0)) > now else now, each.name, k) for k, each in enumerate(several)
+    ]
     heapq.heapify(order)
     while order:
         yield several[heapq.heappop(order)[2]]

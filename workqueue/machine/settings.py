@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from config.loop import LoopSettings
+from config.removed import recorded
 from workqueue.machine.commands import (
     Halt,
     PutSettings,
@@ -36,7 +37,7 @@ def typed(values: dict[str, msgspec.Raw]) -> LoopSettings:
                 raise ValueError(f"`{name}` is below a value")
             node = inner
         node[last] = msgspec.msgpack.decode(values[name])
-    return msgspec.convert(tree, LoopSettings)
+    return recorded(tree)
 
 
 def put_settings(ledger: Ledger, command: PutSettings) -> Outcome:

@@ -137,6 +137,18 @@ class Group:
         await self.until_registered(worker.name)
         return took_s
 
+    @contextlib.asynccontextmanager
+    async def beating(self) -> AsyncIterator[None]:
+        """Two workers without an inbound port in place of those that gossip."""
+        for worker in self.workers:
+            await worker.kill()
+        quiet = [self.worker(f"quiet{index}", "--kinds", "fake") for index in range(2)]
+        async with workers_ended(*quiet):
+            for worker in quiet:
+                await worker.start()
+            await self.until_registered(*(worker.name for worker in quiet))
+            yield
+
     async def until_registered(self, *names: str, timeout_s: float = 60.0) -> None:
         """Wait until workers are registered, alive, and known by the road that they are to be known by."""
         async with asyncio.timeout(timeout_s):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.workers import deaths
-from tests.cluster.workers.harness import workers_ended
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,13 +27,7 @@ async def test_jobs_of_the_dead_run_elsewhere_within_six_seconds(tmp_path: Path)
         assert await group.trial("machine") < WITHIN_S
         assert await group.trial("agent") < WITHIN_S
         assert await group.trial("hang") < HANG_WITHIN_S
-        for worker in group.workers:
-            await worker.kill()
-        beating = [group.worker(f"quiet{index}", "--kinds", "fake") for index in range(2)]
-        async with workers_ended(*beating):
-            for worker in beating:
-                await worker.start()
-            await group.until_registered("quiet0", "quiet1")
+        async with group.beating():
             assert (await group.members())["quiet0"] == ("alive", "lease")
             assert await group.trial("machine") < WITHIN_S
 

@@ -21,11 +21,10 @@ import msgspec
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/unit/machine")]
-
-from driver import CONFIG, Driver, raw  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 from benchmarks.fuzz_author import Author  # noqa: E402
+from tests.unit.machine.driver import CONFIG, Driver, raw  # noqa: E402
 from workqueue.machine import commands as c  # noqa: E402
 from workqueue.machine import state  # noqa: E402
 from workqueue.machine.machine import Machine  # noqa: E402

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 import typer
 
+from config.errors import ConfigError
 from config.loop import GateSettings, LoopSettings
 from workqueue.cli import context
 from workqueue.cli.evidence import Recorded, as_evidence, lines, recorded
@@ -144,5 +145,5 @@ def test_a_wrong_context_is_said_to_be(tmp_path, monkeypatch, text: str, said: s
     monkeypatch.setattr(context, "_flags", {})
     for name in ("RIFT_SERVERS", "RIFT_TOKEN_FILE", "RIFT_CA"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(context.ConfigError, match=said):
+    with pytest.raises(ConfigError, match=said):
         context.load_context()

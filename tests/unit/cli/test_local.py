@@ -2,7 +2,9 @@
 
 import socket
 from collections import namedtuple
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from config.errors import ConfigError
@@ -43,8 +45,19 @@ def test_a_taken_port_ends_it_with_one_sentence(tmp_path, capsys) -> None:
 
 def test_a_full_disk_is_found_before_anything_starts(tmp_path, monkeypatch) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(local.shutil, "disk_usage", lambda _: usage(1, 1, 5))
+    monkeypatch.setattr("workqueue.local.shutil.disk_usage", lambda _: usage(1, 1, 5))
     with pytest.raises(ProcessFailure) as failed:
         local.prepare(plan(tmp_path))
     assert failed.value.exit_code == EXIT_DISK
     assert not (tmp_path / "cluster.yaml").exists()
+
+
+def test_workers_gossip_with_the_keys_of_the_cluster(tmp_path: Path) -> None:
+    """Also after the operator has named others: the one that seals first."""
+    settings = local.prepare(plan(tmp_path))
+    rotated = msgspec.structs.replace(settings, gossip_keys=("secrets/new.key", "secrets/gossip.key"))
+    for child in local.workers_of(tmp_path, rotated, 2):
+        told = list(zip(child._arguments, child._arguments[1:], strict=False))
+        keys = [value for flag, value in told if flag == "--gossip-key"]
+        assert keys == [str(tmp_path / key) for key in rotated.gossip_keys]
+        assert ("--gossip", "127.0.0.1:0") in told

@@ -91,5 +91,5 @@ def test_a_unit_starts_a_command_that_exists(name: str) -> None:
 def test_the_cluster_file_is_what_init_writes() -> None:
     """The example shows every section there is."""
     written = yaml.safe_load((EXAMPLES / "cluster.yaml").read_text())
-    optional = {"ca", "gossip_keys", "token_key", "replaced"}
+    optional = {"gossip_keys", "replaced"}
     assert set(written) >= {field.name for field in msgspec.structs.fields(ClusterSettings)} - optional

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pysyncobj.syncobj as library
 import pytest
+import uvloop
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -20,6 +21,12 @@ from virtual_ours import Ours
 from virtual_stock import Stock
 
 from consensus import transport
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, type]:
+    """Tests run on the event loop that voters run on."""
+    del config, item
+    return {"uvloop": uvloop.Loop}
 
 
 @pytest.fixture

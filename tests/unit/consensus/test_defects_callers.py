@@ -234,7 +234,7 @@ def elect(world: World) -> int:
         if isinstance(world, Stock):
             world.inject("a", "b", {"type": "response_vote", "term": term})
         elif isinstance(world, Ours):
-            world.inject("a", "b", m.PreVoteGranted(term, world.voters["a"].raft._pre_round))
+            world.inject("a", "b", m.PreVoteGranted(term, world.voters["a"].raft._pre_votes._round))
             world.inject("a", "b", m.Vote(world.term("a")))
     raise AssertionError("it was not elected")
 

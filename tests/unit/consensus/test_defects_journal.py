@@ -192,7 +192,8 @@ def harm_ours(folder: Path, how: str) -> None:
         case "header":
             data[:48] = bytes(48)
         case "tail":
-            data[-20:] = bytes(20)
+            end = len(data.rstrip(b"\0"))
+            data[end - 20 : end] = bytes(20)
         case "vote":
             os.truncate(folder / "vote", 0)
     path.write_bytes(data)

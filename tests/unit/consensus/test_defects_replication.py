@@ -65,7 +65,7 @@ def append(world: World, to: str, first: int, last: int) -> None:
 
 def test_defect_06_a_voter_with_a_conflicting_tail_rejoins(world_of: WorldOf, monkeypatch: pytest.MonkeyPatch) -> None:
     """With several messages behind a conflict, the leader obeys the last refusal and probes it for ever."""
-    monkeypatch.setattr("consensus.raft.MAX_MESSAGE_BYTES", 1 << 16)  # as the library's
+    monkeypatch.setattr("consensus.replication.MAX_MESSAGE_BYTES", 1 << 16)  # as the library's
     world = world_of("abcde")
     old = world.leader()
     world.write(["first"], old)

@@ -234,7 +234,7 @@ class _CountedList(list[Any]):
 
 def test_defect_21_a_lagging_follower_costs_what_it_lacks(world_of: WorldOf, monkeypatch: pytest.MonkeyPatch) -> None:
     """For each message to a follower that lags, the library copies the whole rest of the log."""
-    monkeypatch.setattr("consensus.raft.MAX_MESSAGE_BYTES", 1000)
+    monkeypatch.setattr("consensus.replication.MAX_MESSAGE_BYTES", 1000)
     world = world_of("abc", stock={"appendEntriesBatchSizeBytes": 1000})
     leader = world.leader()
     behind = next(n for n in world.names if n != leader)

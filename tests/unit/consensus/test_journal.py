@@ -22,8 +22,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def journal_of(folder: Path, **fields: int) -> Journal:
-    return Journal(DiskStorage(folder), **fields)
+def journal_of(folder: Path, *, preallocate_bytes: int = 0, **fields: int) -> Journal:
+    return Journal(DiskStorage(folder), preallocate_bytes=preallocate_bytes, **fields)
 
 
 def filled(folder: Path, count: int = 20, **fields: int) -> Journal:
@@ -65,6 +65,45 @@ def test_a_torn_tail_is_cut(folder: Path, cut: int) -> None:
     assert entries(journal_of(folder))[-1] == b"next"
 
 
+def test_zeros_ahead_are_no_entries(folder: Path) -> None:
+    """Syncs write into space that is there already; a restart goes on behind the last record, in the same space."""
+    journal = filled(folder, preallocate_bytes=4096)
+    size = segment(folder).stat().st_size
+    again = journal_of(folder, preallocate_bytes=4096)
+    assert entries(again) == entries(journal)
+    again.append(b"next", again.last_index + 1, 3)
+    again.sync()
+    assert segment(folder).stat().st_size == size
+    assert entries(journal_of(folder))[-2:] == [b"entry-21", b"next"]
+
+
+@pytest.mark.parametrize("lost", [1, 20, 43])
+def test_a_tail_torn_before_zeros_is_cut(folder: Path, lost: int) -> None:
+    """The end, or all but the first byte, of the last record never reached the disk; zeros are in its place."""
+    filled(folder, preallocate_bytes=4096)
+    path = segment(folder)
+    written = path.read_bytes().rstrip(b"\0")
+    torn = written[:-lost] + bytes(lost)
+    path.write_bytes(torn + bytes(1000))
+    again = journal_of(folder, preallocate_bytes=4096)
+    assert entries(again)[-1] == b"entry-20"
+    again.append(b"next", again.last_index + 1, 3)
+    again.sync()
+    assert entries(journal_of(folder))[-2:] == [b"entry-20", b"next"]
+
+
+def test_only_the_newest_segment_has_zeros_ahead(folder: Path) -> None:
+    """A full segment ends with its last record; zeros where records were are corruption."""
+    filled(folder, 40, segment_bytes=300, preallocate_bytes=4096)
+    first, *_, last = sorted(folder.glob("log-*"))
+    assert len(first.read_bytes().rstrip(b"\0")) == first.stat().st_size < 600
+    assert last.stat().st_size > 4096
+    with first.open("ab") as file:
+        file.write(bytes(100))
+    with pytest.raises(StorageCorrupt, match="replace this voter"):
+        journal_of(folder, segment_bytes=300)
+
+
 @pytest.mark.parametrize("at", [5, 30, 200, 400])
 def test_a_changed_byte_in_synced_entries_is_refused(folder: Path, at: int) -> None:
     """Acknowledged data that does not read back stops the voter, with what to do."""
@@ -98,7 +137,7 @@ def test_compaction_keeps_what_follows(folder: Path) -> None:
     journal.compact(25)
     assert len(list(folder.glob("log-*"))) < files
     assert journal.base_index == 25
-    again = Journal(DiskStorage(folder), (25, 3), 300)
+    again = Journal(DiskStorage(folder), (25, 3), segment_bytes=300)
     assert entries(again) == [b"entry-%d" % index for index in range(26, FIRST + 40)]
 
 

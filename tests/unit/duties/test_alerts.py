@@ -14,6 +14,7 @@ from aiohttp import web
 
 from config.errors import ConfigError
 from config.loop import GateSettings, LoopSettings
+from tests.unit.duties.rows import NOW, config_view, worker_view
 from tests.unit.workqueue.conftest import running_voter
 from workqueue.duties.alerts import Alerts
 from workqueue.duties.bootstrap import DUTY as BOOTSTRAP
@@ -24,22 +25,19 @@ from workqueue.machine.commands import Capability, RegisterWorker, SetAlert, Sil
 from workqueue.machine.views import (
     Alert,
     CandidateView,
-    ConfigView,
     Event,
     HaltRecord,
     JobRow,
     ModelRow,
     StatusView,
-    WorkerView,
 )
 from workqueue.webhooks import Message, WebhookError, body_of, deliver, urls_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-NOW = 10**12
-CONFIG = ConfigView("square8_2p", *[0] * 8, "", 0, 0, 0, (), {}, {}, 0, "")
-WORKER = WorkerView("w1", "b", True, False, False, "", "", 0, NOW, (), 0, 0, 0, Capability(4, 1, 1))
+CONFIG = config_view()
+WORKER = worker_view("w1")
 STATUS = StatusView(NOW, 1, {}, (), (WORKER,), (CONFIG,), {}, {}, (), (), 1, 0, 0, 0, 0)
 STANDING = Standing("voter-1", NOW, 90_000, 500, 10, 20_000, 300, 0)
 CALM = Picture(
@@ -164,7 +162,7 @@ class Receiver:
 
     async def take(self, request: web.Request) -> web.Response:
         self.got.append((request.path, await request.json()))
-        return web.Response(status=self.answers.pop(0) if self.answers else 204)
+        return web.Response(status=self.answers.pop(0) if self.answers else 204, headers={"Location": "/elsewhere"})
 
 
 @pytest.fixture
@@ -206,16 +204,24 @@ async def test_a_busy_receiver_is_tried_again_and_a_refusing_one_is_not(receiver
     assert "404" in str(error)
     assert "secret" not in str(error)
     assert len(receiver.got) == 4
+    receiver.answers = [307]
+    [error] = await deliver([f"{receiver.url}/x/secret"], message)
+    assert "307" in str(error)
+    assert len(receiver.got) == 5  # what is for one receiver is not carried to another
     with stamina.set_testing(True, attempts=2):
-        [error] = await deliver(["http://127.0.0.1:9/x/secret"], message)
-    assert "cannot be reached" in str(error)
+        for port in (9, 99_999):
+            [error] = await deliver([f"http://127.0.0.1:{port}/x/secret"], message)
+            assert "cannot be reached" in str(error)
+            assert "secret" not in str(error)
 
 
-def test_a_file_without_a_url_is_refused(tmp_path: Path) -> None:
-    """The sentence names the file."""
-    (tmp_path / "hook").write_text("hello\n")
-    with pytest.raises(ConfigError, match="URL of a webhook"):
+@pytest.mark.parametrize("content", [b"hello\n", b"ftp://h/x", b"https://", b"https://[secret", b"\xff\xfe"])
+def test_a_file_without_a_url_is_refused(tmp_path: Path, content: bytes) -> None:
+    """The sentence names the file, and does not repeat what is in it."""
+    (tmp_path / "hook").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"hook.*URL of a webhook") as refused:
         urls_of(tmp_path, ["hook"])
+    assert "secret" not in str(refused.value)
 
 
 @contextlib.asynccontextmanager
@@ -249,6 +255,26 @@ async def test_an_alert_is_raised_sent_and_ended_once_across_leaders(tmp_path: P
         assert texts == ["ALERT workers.none cluster", "ended workers.none cluster"]
         audit = await context.query("status")
         assert audit["alerts"] == []
+
+
+async def test_a_webhook_that_takes_nothing_holds_nothing_up(tmp_path: Path, receiver: Receiver) -> None:
+    """Each try takes its time: after one that failed the others of this look end untold, or are sent at a later one."""
+    async with watched(tmp_path, f"{receiver.url}/hook") as (context, _):
+        for name in ("loop.halted", "disk.low", "workers.none"):
+            await context.propose(SetAlert(name, "x", active=True))
+            await context.propose(SetAlert(name, "x", active=True, sent=True))
+        for name in ("a", "b"):
+            await context.propose(SetAlert("of.others", name, active=True))
+        await context.propose(RegisterWorker("w1", "b1", Capability(1, 1, 1)))
+        now_ms = (await context.query("status"))["now_ms"]
+        context.now_ms = lambda: now_ms
+        receiver.answers = [404, 404, 404, 404, 404]
+        await Alerts().run(context)
+        assert [(alert["name"], alert["key"]) for alert in await context.query("alerts")] == [
+            ("of.others", "a"),  # no rule's, so it is not this duty's to end
+            ("of.others", "b"),
+        ]
+        assert len(receiver.got) == 2  # one end, one beginning
 
 
 async def test_what_cannot_be_sent_is_sent_later_and_the_silenced_never(tmp_path: Path, receiver: Receiver) -> None:

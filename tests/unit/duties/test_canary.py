@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.unit.workqueue.conftest import running_voter
-from workqueue.duties import trust
+from workqueue.duties import canary, trust
 from workqueue.duties.bootstrap import DUTY as BOOTSTRAP
 from workqueue.duties.canary import CANARY_MS, Canary
 from workqueue.duties.context import DutyContext
@@ -392,3 +392,38 @@ def test_little_or_one_sided_evidence_blames_nobody() -> None:
     assert trust.out_of_line([*matches("p", 200, 0.5, rng), *matches("q", 200, 0.99, rng)]) == []
     few = [match for name in "pqr" for match in matches(name, 20, 0.5, rng)]
     assert trust.out_of_line([*few, *matches("cheat", 20, 0.99, rng)]) == []
+
+
+async def test_checks_that_wait_are_bounded(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn by lot gives way to what must be checked; beyond the outer bound the oldest go, whatever they are.
+
+    All events are read at once, however many pages they fill.
+    """
+    monkeypatch.setattr(canary, "EVENTS_PAGE", 3)
+    monkeypatch.setattr(canary, "OPEN_MAX", 4)
+    await cluster.context.propose(PutSettings({"verify_share_milli": raw(1000)}))
+    for name in ("w1", "w2"):
+        await cluster.join(name)
+    await cluster.add(*(selfplay(f"selfplay-{k}") for k in range(12)))
+    await cluster.work()
+    await cluster.duty.run(cluster.context)
+    makers = [done.worker for done in cluster.duty._open.values()]
+    assert set(makers) == {"w1", "w2"}
+    assert 4 <= len(makers) <= 5  # four by lot, or with the first of a worker that came later one more
+    monkeypatch.setattr(canary, "OPEN_MAX_ALL", 2)
+    newest = list(cluster.duty._open)[-2:]
+    await cluster.duty.run(cluster.context)
+    assert list(cluster.duty._open) == newest
+
+
+async def test_whoever_is_in_quarantine_is_not_checked(cluster: Cluster) -> None:
+    """What it made is settled already."""
+    for name in ("w1", "w2"):
+        await cluster.join(name)
+    await cluster.add(selfplay("selfplay-1"))
+    await cluster.work()
+    await cluster.duty.run(cluster.context)
+    [checked] = cluster.duty._open.values()
+    await cluster.context.propose(QuarantineWorker(checked.worker, reason="by hand"))
+    await cluster.duty.run(cluster.context)
+    assert not cluster.duty._open

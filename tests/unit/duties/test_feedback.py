@@ -10,17 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.loop import LoopSettings, SelfplaySettings, TrainSettings
+from tests.unit.duties.rows import CONFIG, config_view, worker_view
 from tests.unit.workqueue.conftest import running_voter
 from workqueue.duties import gate, plan, tuning
 from workqueue.duties.bootstrap import DUTY as BOOTSTRAP
 from workqueue.duties.context import DutyContext
 from workqueue.duties.feedback import Feedback
 from workqueue.duties.improve import Improve
+from workqueue.duties.priority import Room
 from workqueue.duties.tuning import BOUNDS, Data, Training
 from workqueue.duties.watchdog import Watchdog
 from workqueue.machine import commands as c
 from workqueue.machine.outcomes import AliasSet, Granted, Lease
-from workqueue.machine.views import AliasStep, ConfigView, Shard, WorkerView
+from workqueue.machine.views import AliasStep, Shard, WorkerView
 from workqueue.schema import (
     GameResult,
     MatchesResult,
@@ -36,8 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-CONFIG = "square8_2p"
-VIEW = ConfigView(CONFIG, *[0] * 8, "m", 0, 0, 0, (), {}, {}, 0, "")
+VIEW = config_view(champion="m")
 VARIED = Data(500, 900, (260, 240))
 WEAK = Training(900, 950, "rejected", "reject: 10-2-20 against the champion, LLR -3.0")
 GOOD = Training(900, 950, "champion", "")
@@ -108,7 +109,7 @@ def test_what_people_set_later_holds_and_success_goes_back_to_it() -> None:
 
 
 def worker(name: str) -> WorkerView:
-    return WorkerView(name, "b", True, False, False, "", "", 0, 0, (), 0, 0, 0, c.Capability(4, 1, 1))
+    return worker_view(name)
 
 
 SETTINGS = LoopSettings(
@@ -216,8 +217,8 @@ async def test_a_stuck_training_is_cancelled_and_starts_elsewhere(cluster: Clust
         await cluster.play("w1", 900)
     await Improve().run(context)
     lease = await cluster.claim("w1", "train")
-    for beat in range(3):
-        renewal = c.LeaseRenewal(lease.job, lease.attempt, raw({"step": 5, "beat": 0 if beat else 1}))
+    for step in (1, 2, 3, 4, 5, 5):  # as long as it moves it may take its time
+        renewal = c.LeaseRenewal(lease.job, lease.attempt, raw({"step": step}))
         [outcome] = await context.propose(c.Renew("w1", "b-w1", (renewal,)))
         await watchdog.run(context)
         cluster.now_ms += 40_000
@@ -255,7 +256,7 @@ async def test_alike_games_change_the_next_jobs_with_a_reason_in_the_audit(clust
     assert "4 -> 6" in audit["reason"]
     settings = LoopSettings(tuning=(tuple(entry),))  # type: ignore[arg-type]
     view = msgspec.structs.replace(VIEW, champion="m1")
-    [decision] = plan.selfplay(view, settings, plan.Room(1), 9)
+    [decision] = plan.selfplay(view, settings, Room(1), 9)
     payload = msgspec.msgpack.decode(decision.command.jobs[0].payload, type=SelfplayPayload)  # type: ignore[union-attr]
     assert payload.opening_plies == 6
 

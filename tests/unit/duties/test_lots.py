@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import pytest
+
 from workqueue.duties.lots import Lots
 from workqueue.machine.views import Event
 
@@ -43,3 +45,13 @@ def test_all_who_had_a_part_in_a_job_are_named() -> None:
     claims = [Event(k, k, "job.claimed", "j", "", {"kind": "selfplay", "worker": who}) for k, who in enumerate("ab", 1)]
     [drawn] = Lots().draw([*claims, Event(3, 3, "job.completed", "j", "", {"kind": "selfplay"})], 0)
     assert drawn.makers == ("a", "b")
+
+
+def test_jobs_that_never_end_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were claimed longest ago: the others' makers stay known."""
+    monkeypatch.setattr("workqueue.duties.lots.CLAIMED_MAX", 10)
+    lots = Lots()
+    events = list(story("a", 100))
+    lots.draw(events[::2], 0)
+    assert len(lots._claimed) == 10
+    assert [each.makers for each in lots.draw(events[-1:], 0)] == [("a",)]

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "machine"))
-
-from driver import CONFIG, Driver, raw
-
 from config.loop import GateSettings, LoopSettings, SelfplaySettings, TrainSettings
+from tests.unit.duties.rows import config_view
+from tests.unit.machine.driver import CONFIG, Driver, raw
 from workqueue.duties import gate, plan, priority
 from workqueue.machine import commands as c
+from workqueue.machine.outcomes import Lease
 from workqueue.machine.views import CandidateView, ConfigView, LoopView, Match, Shard
 from workqueue.schema import (
     EvaluatePayload,
     GameResult,
     GauntletPayload,
     MatchesResult,
+    PlayerSpec,
     SelfplayPayload,
     TournamentPayload,
     TrainPayload,
@@ -31,7 +30,7 @@ from workqueue.schema import (
 SETTINGS = LoopSettings(
     selfplay=SelfplaySettings(games_per_job=10, bootstrap_games=40),
     train=TrainSettings(games_new_min=20, window_games_min=40),
-    gate=GateSettings(floor_games=20, games_max=200, canary_games=20),
+    gate=GateSettings(floor_games=20, games_max=200),
 )
 BASELINES = {"none:random:-": 0.95, "none:heuristic:-": 0.7}
 
@@ -61,7 +60,7 @@ class World:
             if name not in jobs:
                 break
             matches = self.driver.machine.query("matches", {"job": name, "limit": 1000})
-            found.append(plan.JobFacts(name, jobs[name].state.value, matches))  # type: ignore[arg-type]
+            found.append(plan.JobFacts(name, jobs[name].state.value, matches))
         return tuple(found)
 
     def decide(self) -> list[plan.Decision]:
@@ -78,7 +77,7 @@ class World:
         shards = self.driver.machine.query("shards", {"config": CONFIG})
         return [
             *gate.candidates(view, SETTINGS, trials, self.stamp),
-            *plan.training(view, SETTINGS, shards, self.stamp),  # type: ignore[arg-type]
+            *plan.training(view, SETTINGS, shards, self.stamp),
             *plan.selfplay(view, SETTINGS, priority.Room(4), self.stamp),
             *gate.ladder(view, SETTINGS, "", self.stamp),
         ]
@@ -96,22 +95,22 @@ class World:
             self.work(outcome.leases[0])
             self.driver.now_ms += 1000
 
-    def work(self, lease: object) -> None:
+    def work(self, lease: Lease) -> None:
         payload = plan_payload(lease)
         match payload:
             case SelfplayPayload():
-                self.driver.selfplay_done(lease, f"shard-{lease.job}", payload.games, payload.player.key)  # type: ignore[attr-defined,arg-type]
+                self.driver.selfplay_done(lease, f"shard-{lease.job}", payload.games, payload.player.key)
             case TrainPayload():
                 self.models += 1
                 model = f"model{self.models}"
                 self.driver.store(model, kind="weights")
                 result = TrainResult(model, 10, 10, 100, 1, 1, 1, 1, 1, raw({}))
-                self.driver.complete(lease, result=result, artifacts=(model,))  # type: ignore[arg-type]
+                self.driver.complete(lease, result=result, artifacts=(model,))
             case _:
                 self.play(lease, payload)
 
-    def play(self, lease: object, payload: GauntletPayload | EvaluatePayload | TournamentPayload) -> None:
-        record = f"games-{lease.job}"  # type: ignore[attr-defined]
+    def play(self, lease: Lease, payload: GauntletPayload | EvaluatePayload | TournamentPayload) -> None:
+        record = f"games-{lease.job}"
         self.driver.store(record, kind="games")
         games = []
         for me, other, count in pairs(payload):
@@ -120,9 +119,9 @@ class World:
                 won = (k // 2 * 2 + 1) / count < chance  # of each pair both games go alike
                 seats = (me.key, other.key) if k % 2 == 0 else (other.key, me.key)
                 ranks = (1, 2) if won == (k % 2 == 0) else (2, 1)
-                name = f"{lease.job}-{other.key}-{k}"  # type: ignore[attr-defined]
+                name = f"{lease.job}-{other.key}-{k}"
                 games.append(GameResult(name, seats, ranks, 50, "x", f"{other.key}/o{k // 2}", record, len(games)))
-        self.driver.complete(lease, result=MatchesResult(tuple(games), 1, ""), artifacts=(record,))  # type: ignore[arg-type]
+        self.driver.complete(lease, result=MatchesResult(tuple(games), 1, ""), artifacts=(record,))
 
     def chance(self, me: str, other: str) -> float:
         if other in BASELINES:
@@ -131,13 +130,13 @@ class World:
         return mine / (mine + theirs)
 
 
-def plan_payload(lease: object) -> object:
-    kinds = {"selfplay": SelfplayPayload, "train": TrainPayload, "gauntlet": GauntletPayload}
+def plan_payload(lease: Lease) -> Any:
+    kinds: dict[str, Any] = {"selfplay": SelfplayPayload, "train": TrainPayload, "gauntlet": GauntletPayload}
     kinds |= {"evaluate": EvaluatePayload, "tournament": TournamentPayload}
-    return msgspec.msgpack.decode(lease.payload, type=kinds[lease.kind])  # type: ignore[attr-defined]
+    return msgspec.msgpack.decode(lease.payload, type=kinds[lease.kind])
 
 
-def pairs(payload: GauntletPayload | EvaluatePayload | TournamentPayload) -> list[tuple[object, object, int]]:
+def pairs(payload: GauntletPayload | EvaluatePayload | TournamentPayload) -> list[tuple[PlayerSpec, PlayerSpec, int]]:
     match payload:
         case GauntletPayload():
             return [(payload.candidate, other, payload.games) for other in payload.baselines]
@@ -212,9 +211,7 @@ def test_a_second_look_proposes_nothing_new(world: World) -> None:
 
 def test_a_failed_gauntlet_is_tried_again_and_given_up() -> None:
     """Three tries, then the candidate is rejected and an alert raised: the loop is not wedged."""
-    view = ConfigView(CONFIG, *[0] * 8, "", 0, 0, 0, (), {}, {}, 0, "")
-    candidate = CandidateView("m", 1, ())
-    view = msgspec.structs.replace(view, candidates=(candidate,))
+    view = config_view(candidates=(CandidateView("m", 1, ()),))
     failed = tuple(plan.JobFacts(gate.gauntlet_id("m", k), "failed") for k in range(3))
     [again] = gate.candidates(view, SETTINGS, {"m": plan.Trial(failed[:1])}, 1)
     assert isinstance(again.command, c.Enqueue)
@@ -226,7 +223,7 @@ def test_a_failed_gauntlet_is_tried_again_and_given_up() -> None:
 def test_a_regression_rolls_back_and_the_fourth_halts() -> None:
     """Enough games that show the previous champion ahead; after three rollbacks in a day somebody must look."""
     now, before = plan.challenger("now", SETTINGS).key, plan.challenger("old", SETTINGS).key
-    view = ConfigView(CONFIG, *[0] * 8, "now", 5, 2, 0, (), {}, {}, 0, "")
+    view = config_view(champion="now", champion_since_ms=5, promotions=2)
     matches = [
         Match(
             f"m{k}",
@@ -291,7 +288,7 @@ def test_the_ladder_brings_games_that_a_regression_can_be_seen_in(players: int) 
 
     config = f"hex8_{players}p"
     view = msgspec.structs.replace(World().view(), config=config, champion="new", champion_since_ms=1)
-    old = gate.challenger("old", SETTINGS).key
+    old = plan.challenger("old", SETTINGS).key
     found: list[Match] = []
     for decision in gate.ladder(view, SETTINGS, "old", 5):
         assert isinstance(decision.command, c.Enqueue)

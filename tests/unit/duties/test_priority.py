@@ -10,25 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.loop import LoopSettings
+from tests.unit.duties.rows import CONFIG, NOW, worker_view
+from tests.unit.duties.rows import config_view as view
 from workqueue.duties import plan, priority
 from workqueue.duties.priority import HOUR_MS, Room
 from workqueue.machine import commands as c
 from workqueue.machine.views import AliasStep, ConfigView, WorkerView
 
-NOW = 10**12
-CONFIG = "square8_2p"
 ALL = tuple(f"{board}_{n}p" for board in ("hex8", "square8", "square19", "hexagonal") for n in (2, 3, 4))
-YOUNG = ConfigView(CONFIG, *[0] * 8, "", 0, 0, 0, (), {}, {}, 0, "")
-
-
-def view(config: str = CONFIG, **fields: Any) -> ConfigView:
-    return msgspec.structs.replace(YOUNG, config=config, **fields)
 
 
 def worker(name: str = "w", vram_mb: int = 0, **fields: Any) -> WorkerView:
     devices = (("gpu", vram_mb),) if vram_mb else ()
-    made = WorkerView(name, "b", True, False, False, "", "", 0, NOW, (), 0, 0, 0, c.Capability(4, 1, 1, devices))
-    return msgspec.structs.replace(made, **fields)
+    return worker_view(name, c.Capability(4, 1, 1, devices), **fields)
 
 
 def rooms(views: list[ConfigView], settings: LoopSettings, slots: int, *workers: WorkerView) -> dict[str, Room]:

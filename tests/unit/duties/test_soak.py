@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import copy
-import sys
-from pathlib import Path
 
 import msgspec
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "machine"))
-sys.path.insert(0, str(Path(__file__).parent))
-
-from test_plan import CONFIG, SETTINGS, World, until_champion
-
 from benchmarks import soak
+from tests.unit.duties.test_plan import SETTINGS, World, until_champion
+from tests.unit.machine.driver import CONFIG
 from workqueue.machine.views import AliasStep, Event, Match
 
 

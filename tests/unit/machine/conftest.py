@@ -1,19 +1,20 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from driver import Driver
+from tests.unit.machine.driver import Driver
 
 
 @pytest.fixture
-def driver() -> Driver:
-    """A machine with one open kind and one worker."""
+def workerless() -> Driver:
+    """A machine with one open kind."""
     made = Driver()
     made.kind()
-    made.worker()
     return made
+
+
+@pytest.fixture
+def driver(workerless: Driver) -> Driver:
+    """And one worker."""
+    workerless.worker()
+    return workerless

@@ -100,9 +100,13 @@ class Driver:
 
     def view(self, name: str, **args: object) -> Any:
         """Ask a query that is answered."""
-        found = self.machine.query(name, args)
+        found = self.ask(name, **args)
         assert not isinstance(found, Refused), found
         return found
+
+    def ask(self, name: str, **args: object) -> Any:
+        """Ask a query that may be refused."""
+        return self.machine.query(name, args)
 
     def job(self, name: str) -> Any:
         return self.view("job", job=name)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
-from driver import CONFIG, Driver, raw
 
+from tests.unit.machine.driver import CONFIG, Driver, raw
 from workqueue.machine import commands as c
 from workqueue.machine import outcomes as o
 from workqueue.machine.transitions import State
-from workqueue.schema import PlayerSpec, SelfplayPayload, TournamentPayload, TrainPayload
+from workqueue.schema import PlayerSpec, SelfplayPayload, TournamentPayload, TrainPayload, VerifyPayload
 
 
 def refs(driver: Driver, sha: str) -> tuple[str, ...]:
@@ -52,18 +54,26 @@ def test_what_a_live_job_needs_is_not_collected(driver: Driver) -> None:
     assert driver.do(c.CollectArtifacts(("s1",))) == o.Changed()
     driver.do(c.Cancel(("t2",)))
     assert driver.do(c.CollectArtifacts(("s1", "s2"))) == o.Changed(("s1", "s2"))
-    assert driver.machine.query("artifact", {"sha256": "s1"}).code is o.Code.NOT_FOUND
+    assert driver.ask("artifact", sha256="s1").code is o.Code.NOT_FOUND
 
 
-def test_what_a_live_cursor_names_is_not_collected(driver: Driver) -> None:
-    """However deep, from the renewal that tells it to the one that tells another, or to the end of the job."""
+@pytest.mark.parametrize(
+    "naming",
+    [
+        lambda sha: {"at": [1, {"checkpoint": sha}], "x": "a" * 63},
+        lambda sha: {"seen": {sha: None}},
+        lambda sha: [[], [[sha]]],
+        lambda sha: sha,
+    ],
+)
+def test_what_a_live_cursor_names_is_not_collected(driver: Driver, naming: Callable[[str], object]) -> None:
+    """However deep, as a key or a value; from the renewal that tells it to one that tells another, or to the end."""
     old, new = "a" * 64, "b" * 64
     driver.store(old, new)
     driver.add("j")
     lease = driver.lease()
     for sha in (old, new):
-        cursor = raw({"at": [1, {"checkpoint": sha}], sha: None, "x": "a" * 63})
-        driver.do(c.Renew("w1", "b1", (c.LeaseRenewal("j", lease.attempt, cursor=cursor),)))
+        driver.do(c.Renew("w1", "b1", (c.LeaseRenewal("j", lease.attempt, cursor=raw(naming(sha))),)))
         driver.do(c.Renew("w1", "b1", (c.LeaseRenewal("j", lease.attempt),)))
         assert refs(driver, sha) == ("jobs:1",)
         assert driver.do(c.CollectArtifacts((sha,))) == o.Changed()
@@ -78,7 +88,7 @@ def test_what_a_live_cursor_names_is_not_collected(driver: Driver) -> None:
     assert driver.do(c.CollectArtifacts((new,))) == o.Changed()
 
 
-@pytest.mark.parametrize("kind", ["selfplay", "tournament"])
+@pytest.mark.parametrize("kind", ["selfplay", "tournament", "verify"])
 def test_players_weights_are_needed_too(driver: Driver, kind: str) -> None:
     """A job that plays with a net keeps the net."""
     driver.store("net", kind="weights")
@@ -86,6 +96,7 @@ def test_players_weights_are_needed_too(driver: Driver, kind: str) -> None:
     payload = {
         "selfplay": SelfplayPayload("square8", 2, player, 10, 1),
         "tournament": TournamentPayload("square8", 2, (PlayerSpec("random"), player), 10, 1),
+        "verify": VerifyPayload(asked=SelfplayPayload("square8", 2, player, 10, 1), again=(1,)),
     }[kind]
     driver.add("j", kind=kind, config=CONFIG, payload=raw(payload))
     assert refs(driver, "net") == ("jobs:1",)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from driver import CONFIG, Driver
-
+from tests.unit.machine.driver import CONFIG, Driver
 from workqueue.machine import commands as c
 from workqueue.machine import outcomes as o
 from workqueue.machine.transitions import State

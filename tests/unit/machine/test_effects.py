@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from driver import CONFIG, Driver, raw
 
+from tests.unit.machine.driver import CONFIG, Driver, raw
 from workqueue.machine import commands as c
 from workqueue.machine import outcomes as o
 from workqueue.schema import (

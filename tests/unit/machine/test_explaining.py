@@ -6,14 +6,13 @@ import pytest
 
 from tests.unit.machine.driver import Driver
 from workqueue.machine import commands as c
+from workqueue.machine import explaining
 from workqueue.machine.outcomes import Refused
 
 
 @pytest.fixture
-def driver() -> Driver:
-    driver = Driver()
-    driver.kind()
-    return driver
+def driver(workerless: Driver) -> Driver:
+    return workerless
 
 
 def test_each_reason_is_counted_over_the_workers(driver: Driver) -> None:
@@ -122,6 +121,15 @@ def test_what_fits_can_be_claimed_and_what_does_not_cannot(driver: Driver) -> No
                 driver.complete(granted.leases[0], f"w{number}")
             else:
                 driver.do(c.Cancel((job,)))
+
+
+def test_what_waits_is_shown_up_to_a_bound(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many different sorts of jobs wait."""
+    monkeypatch.setattr(explaining, "BUCKETS_MAX", 3)
+    driver.worker()
+    for cpus in range(1, 6):
+        driver.add(f"j{cpus}", requires=c.Requirements(cpus=cpus))
+    assert [each.needs for each in driver.view("explain", worker="w1").waiting] == ["1 CPUs", "2 CPUs", "3 CPUs"]
 
 
 def test_one_subject_is_named() -> None:

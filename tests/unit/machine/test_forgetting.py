@@ -12,6 +12,11 @@ from workqueue.machine.workers import DAY_MS, SILENT_MS
 WEEK_MS = 7 * DAY_MS
 
 
+@pytest.fixture
+def driver(workerless: Driver) -> Driver:
+    return workerless
+
+
 def gone(driver: Driver, name: str = "w1") -> None:
     driver.worker(name)
     driver.do(c.DeregisterWorker(name, "b1"))
@@ -20,13 +25,6 @@ def gone(driver: Driver, name: str = "w1") -> None:
 def forget(driver: Driver, *names: str, at_once: bool = False) -> Changed | Refused:
     outcome: Changed | Refused = driver.do(c.ForgetWorkers(names, at_once))
     return outcome
-
-
-@pytest.fixture
-def driver() -> Driver:
-    driver = Driver()
-    driver.kind()
-    return driver
 
 
 def test_after_a_week_it_is_forgotten(driver: Driver) -> None:

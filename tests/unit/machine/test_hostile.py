@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from driver import CONFIG, Driver, raw
 
+from tests.unit.machine.driver import CONFIG, Driver, raw
 from workqueue.machine import commands as c
 from workqueue.machine import outcomes as o
 from workqueue.machine.machine import Machine

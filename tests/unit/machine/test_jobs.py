@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from driver import CONFIG, Driver, raw
 
+from tests.unit.machine.driver import CONFIG, Driver, raw
 from workqueue.machine import commands as c
 from workqueue.machine import outcomes as o
 from workqueue.machine.transitions import State
@@ -285,3 +285,18 @@ def test_archive_forgets_ended_jobs_only(driver: Driver) -> None:
     driver.add("a", "b")
     driver.complete(driver.lease())
     assert driver.do(c.Archive(("a", "b", "nobody"))) == o.Changed(("a",))
+
+
+def test_what_a_job_remembers_of_its_attempts_is_bounded(driver: Driver) -> None:
+    """The last ten, with the beginning of what was said and the end of the log."""
+    driver.add("a", retry=c.RetryPolicy(max_attempts=50, backoff_ms=1))
+    for attempt in range(1, 14):
+        lease = driver.lease()
+        assert lease.attempt == attempt
+        driver.do(c.Fail("w1", "a", attempt, "x", message="m" * 3000, log_tail="l" * 5000 + str(attempt)))
+        driver.tick(60_000)
+    causes = driver.job("a").causes
+    assert [cause.attempt for cause in causes] == list(range(4, 14))
+    assert [(len(cause.message), len(cause.log_tail), cause.log_tail[-2:]) for cause in causes[-1:]] == [
+        (2000, 4000, "13")
+    ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from driver import CONFIG, Driver, raw
 
+from tests.unit.machine.driver import CONFIG, Driver, raw
 from workqueue.machine import commands as c
 from workqueue.machine import outcomes as o
 
@@ -177,8 +177,8 @@ def test_models_are_found_by_prefix(league: Driver) -> None:
         league.store(name, kind="weights")
         league.do(c.RegisterModel(name, CONFIG, raw({})))
     assert league.view("model", sha256="abcdef01").model.sha256 == "abcdef01"
-    assert "several models" in league.machine.query("model", {"sha256": "abcdef"}).message
-    assert league.machine.query("model", {"sha256": "m"}).code is o.Code.NOT_FOUND
+    assert "several models" in league.ask("model", sha256="abcdef").message
+    assert league.ask("model", sha256="m").code is o.Code.NOT_FOUND
 
 
 def test_nothing_an_alias_pointed_to_is_collected(league: Driver) -> None:

@@ -13,8 +13,8 @@ from workqueue.machine.transitions import ENDED, diagram
 
 
 RUN = """
-import sys; sys.path[:0] = ["tests/unit/machine", "."]
-from driver import Driver
+import sys; sys.path.insert(0, ".")
+from tests.unit.machine.driver import Driver
 from workqueue.machine import commands as c
 d = Driver(checked=False)
 d.kind(); [d.worker(f"w{k}") for k in range(5)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from driver import Driver
 
+from tests.unit.machine.driver import Driver
 from workqueue.machine import commands as c
 from workqueue.machine import outcomes as o
 from workqueue.machine import reservations

@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from driver import CONFIG, Driver, raw
 
+from tests.unit.machine.driver import CONFIG, Driver, raw
 from workqueue.machine import commands as c
 from workqueue.machine import outcomes as o
 from workqueue.machine import scheduling

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
-from driver import CONFIG, Driver, raw
 
+from config.loop import LoopSettings
+from tests.unit.machine.driver import CONFIG, Driver, raw
+from workqueue.duties.improve import settings_of
 from workqueue.machine import commands as c
 from workqueue.machine import outcomes as o
 from workqueue.machine import settings as rules
@@ -35,7 +38,7 @@ def test_settings_are_set_by_key_and_version(driver: Driver) -> None:
         ({"target_elo": raw(1800), "": raw(1)}, "unknown field"),
     ],
 )
-def test_wrong_settings_are_refused_whole(driver: Driver, values: dict[str, c.msgspec.Raw], words: str) -> None:
+def test_wrong_settings_are_refused_whole(driver: Driver, values: dict[str, msgspec.Raw], words: str) -> None:
     """The sentence names the key, and nothing is set."""
     refused = driver.do(c.PutSettings(values))
     assert (refused.code, words in refused.message) == (o.Code.INVALID, True), refused.message
@@ -49,6 +52,19 @@ def test_keys_that_hold_only_together(driver: Driver) -> None:
     assert driver.do(c.PutSettings(shares)) == o.SettingsSet(1)
     assert driver.do(c.PutSettings({"shares.tournament": raw(20)})).code is o.Code.INVALID
     assert driver.view("settings").effective["shares.tournament"] == 10
+
+
+def test_removed_keys_of_a_log_mean_what_they_meant(driver: Driver) -> None:
+    """They are stored, survive a snapshot, are refused where they once were, and nothing is decided by them."""
+    plain = driver.view("settings").effective
+    assert driver.do(c.PutSettings({"gate.alpha_milli": raw(10), "target_elo": raw(1800)})) == o.SettingsSet(1)
+    wrong = driver.do(c.PutSettings({"gate.alpha_milli": raw(1001)}))
+    assert (wrong.code, "`$.gate.alpha_milli`" in wrong.message) == (o.Code.INVALID, True)
+    shown = driver.view("settings")
+    assert shown.values == {"gate.alpha_milli": 10, "target_elo": 1800}
+    assert shown.effective == plain | {"target_elo": 1800}
+    assert driver.restored().view("settings") == shown
+    assert settings_of(shown) == LoopSettings(target_elo=1800)
 
 
 @pytest.mark.parametrize("scope", ["*", "plain", CONFIG])

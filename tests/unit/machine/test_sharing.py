@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from tests.unit.machine.driver import Driver, raw
+from workqueue.machine import sharing
 from workqueue.machine.commands import Enqueue, JobSpec, LeaseRenewal, Renew, Requirements, RetryPolicy
 from workqueue.machine.machine import Machine
 from workqueue.machine.outcomes import Enqueued
@@ -51,13 +52,26 @@ def test_a_waiting_job_costs_less_than_a_kilobyte(restored: bool) -> None:
 @pytest.mark.parametrize("restored", [False, True])
 def test_jobs_share_what_is_equal(restored: bool) -> None:
     """One object for the same kind, config, requirements and bucket, also after a snapshot was loaded."""
-    driver = filled(500).restored() if restored else filled(500)
+    driver = filled(1_000).restored() if restored else filled(1_000)
     ledger = driver.machine.ledger
     one, other = ledger.jobs["job-1"], ledger.jobs["job-2"]
     for name in ("kind", "config", "requires", "retry"):
         assert getattr(one.spec, name) is getattr(other.spec, name)
     assert one.spec.requires == NEED
     assert ledger.ready.keys["job-1"] is ledger.ready.keys["job-2"]
+    assert one.actor is ledger.jobs["job-501"].actor  # another entry brought it
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins anew; equal values are found all the same, soon one object again."""
+    monkeypatch.setattr(sharing, "KNOWN_MAX", 10)
+    met = sharing.Sharing()
+    for n in range(100):
+        assert met.same(f"config-{n}") == f"config-{n}"
+        assert met.raw(raw(n)) == raw(n)
+    assert len(met._known) <= 10
+    assert len(met._small) <= 10
+    assert met.same("".join(("config", "-99"))) is met.same("config-99")
 
 
 def test_a_report_keeps_no_more_than_itself() -> None:

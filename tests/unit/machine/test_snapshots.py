@@ -7,8 +7,8 @@ import struct
 
 import msgspec
 import pytest
-from driver import Driver
 
+from tests.unit.machine.driver import Driver
 from workqueue.machine import snapshot
 from workqueue.machine.machine import Machine
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from driver import CONFIG, KINDS, Driver, raw
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from tests.unit.machine.driver import CONFIG, KINDS, Driver, raw
 from workqueue.machine import commands as c
 from workqueue.machine import leases, scheduling, workers
 from workqueue.machine import machine as machine_module

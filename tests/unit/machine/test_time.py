@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from driver import Driver, raw
 
+from tests.unit.machine.driver import Driver, raw
 from workqueue.machine import commands as c
 from workqueue.machine import outcomes as o
 from workqueue.machine.transitions import State
@@ -156,6 +156,20 @@ def test_a_full_queue_says_when_to_try_again(driver: Driver, monkeypatch: pytest
     assert driver.view("queue").total == 2
     driver.complete(driver.lease())
     assert driver.add("c", "d") == o.Enqueued(("c", "d"))
+
+
+def test_payloads_are_bounded_in_sum(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue of few jobs with large payloads is full as well; a job that ends gives its bytes back."""
+    payload = raw({"data": "x" * 400})
+    monkeypatch.setattr("workqueue.machine.jobs.QUEUE_BYTES_MAX", 2 * len(payload))
+    assert driver.add("a", "b", payload=payload) == o.Enqueued(("a", "b"))
+    full = driver.add("c", payload=payload)
+    assert (full.code, full.retry_ms) == (o.Code.QUEUE_FULL, 5_000)
+    assert "store large data as artifacts" in full.message
+    driver.complete(driver.lease())
+    again = driver.restored()
+    assert again.add("c", payload=payload) == o.Enqueued(("c",))
+    assert again.add("d", payload=payload).code == o.Code.QUEUE_FULL
 
 
 def test_time_never_goes_back_and_never_leaps(driver: Driver) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from driver import Driver, raw
 
+from tests.unit.machine.driver import Driver, raw
 from workqueue.machine import commands as c
 from workqueue.machine import outcomes as o
 from workqueue.schema import PlayerSpec, SelfplayPayload

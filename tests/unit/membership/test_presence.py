@@ -199,3 +199,16 @@ async def test_a_farewell_by_gossip_outweighs_a_heartbeat_of_a_moment_ago() -> N
         assert pair.shown()["w"][1] == "left"
         pair.presence.beat("w", "b2", 1, {}, 10)
         assert pair.shown()["w"] == ("b2", "alive", "lease")
+
+
+def test_so_many_members_are_held_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes beyond is told so, those that are held go on, and who is expected is not taken either."""
+    monkeypatch.setattr("membership.presence._MEMBERS_MAX", 2)
+    presence = Presence(ttl_ms=4000)
+    for name in ("a", "b"):
+        presence.beat(name, "boot", 1, {}, 0)
+    with pytest.raises(MembershipError, match="holds 2 members; no more"):
+        presence.beat("c", "boot", 1, {}, 0)
+    assert presence.expect("d", "boot", 0) == []
+    presence.beat("a", "boot", 2, {}, 1)
+    assert {member.id for member in presence.members()} == {"a", "b"}

@@ -95,7 +95,7 @@ def test_the_stock_queries_work_on_records() -> None:
     members.change(members.records()[2], state=MemberState.SUSPECT)
     members.change(members.records()[3], state=MemberState.DEAD)
     assert (members.size, members.alive_count, members.suspect_count, members.dead_count) == (4, 2, 1, 1)
-    assert [record.node_id for record in members.get_dead_members()] == ["c"]
+    assert list(members.get_dead_members()) == [members.find("c")]
     assert members.present == 3
 
 

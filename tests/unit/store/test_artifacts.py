@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import io
 import os
 from typing import TYPE_CHECKING
+from unittest.mock import MagicMock
 
 import aiohttp
 import pytest
@@ -19,10 +21,11 @@ from workqueue.blocks import Throttle
 from workqueue.errors import CorruptArtifact, Rejected, Unavailable
 from workqueue.machine.commands import ArtifactRef
 from workqueue.mirror import OFFSET
-from workqueue.store import DiskStore, StoreFull, keep_swept
+from workqueue.store import DiskStore, StoreError, StoreFull, keep_swept
 from workqueue.transfer import get_artifact, put_artifact
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.unit.store.conftest import Cluster
@@ -246,32 +249,37 @@ async def test_a_newer_connection_takes_an_upload_over(tmp_path: Path) -> None:
     assert await store.verify(sha256)
 
 
-@pytest.mark.parametrize("broken", [False, True])
-async def test_what_arrives_is_synced_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool) -> None:
-    """A disk that fails meanwhile, which the system tells only once, is not taken for whole."""
+@pytest.mark.parametrize("broken", ["", "fdatasync", "fsync"])
+async def test_what_arrives_is_synced_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    """A disk that fails meanwhile, which the system tells only once, is not taken for whole: all must come again."""
     path, sha256 = made(tmp_path / "a", 50_000)
     data, synced = path.read_bytes(), []
 
-    def sync(fd: int) -> None:
-        synced.append(os.fstat(fd).st_size)
-        if broken:
-            raise OSError("the disk is gone")
+    def syncing(name: str) -> Callable[[int], None]:
+        def sync(fd: int) -> None:
+            synced.append((name, os.fstat(fd).st_size))
+            if name == broken:
+                raise OSError(errno.EIO, "the disk is gone")
+
+        return sync
 
     monkeypatch.setattr("workqueue.store.SYNC_BYTES", 20_000)
-    monkeypatch.setattr("workqueue.store.os.fdatasync", sync)
+    for name in ("fdatasync", "fsync"):
+        monkeypatch.setattr(f"workqueue.store.os.{name}", syncing(name))
     store = DiskStore(tmp_path / "s", quota_bytes=1 << 30, floor_bytes=0)
     upload = await store.begin(sha256, 50_000, 0)
     take(upload, data[:30_000])
     if broken:
-        with pytest.raises(OSError, match="gone"):
+        with pytest.raises(StoreError, match=r"did not keep the bytes \(the disk is gone\); send them again"):
             await asyncio.to_thread(lambda: (take(upload, data[30_000:]), upload.finish()))
+        assert await store.offset(sha256) == 0
     else:
         take(upload, data[30_000:])
         assert upload.finish()
     upload.close()
-    assert synced
-    assert synced[0] >= 30_000
-    assert (store.local(sha256) is None) is broken
+    assert synced[0][0] == "fdatasync"
+    assert synced[0][1] >= 30_000
+    assert (store.local(sha256) is None) is bool(broken)
 
 
 async def test_sweep_forgets_old_beginnings(tmp_path: Path) -> None:
@@ -327,3 +335,43 @@ async def test_throttle_keeps_the_rate() -> None:
     for _ in range(10):
         await throttle.take(10_000)
     assert 0.09 < loop.time() - start < 1.0
+
+
+async def test_no_more_bytes_are_taken_than_announced(tmp_path: Path) -> None:
+    """The sender is out of step: it begins anew."""
+    path, sha256 = made(tmp_path / "a", 50_000)
+    store = DiskStore(tmp_path / "s", quota_bytes=1 << 30, floor_bytes=0)
+    upload = await store.begin(sha256, 50_000, 0)
+    upload.write(path.read_bytes()[:40_000])
+    with pytest.raises(StoreError, match="more bytes than the 50000 announced"):
+        upload.write(bytes(10_001))
+    upload.close()
+    assert await store.offset(sha256) == 0
+
+
+async def test_a_block_that_a_full_disk_took_half_of_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the sender is told to go on from is what was digested."""
+    path, sha256 = made(tmp_path / "a", 50_000)
+    data = path.read_bytes()
+    monkeypatch.setattr("workqueue.store._PIECE_BYTES", 10_000)
+    store = DiskStore(tmp_path / "s", quota_bytes=1 << 30, floor_bytes=0)
+    upload = await store.begin(sha256, 50_000, 0)
+    take(upload, data[:20_000])
+    write, room = upload._file.write, [10_000]
+
+    def full(piece: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        room.pop()
+        return write(piece)
+
+    monkeypatch.setattr(upload, "_file", MagicMock(wraps=upload._file, write=full))
+    with pytest.raises(StoreFull, match="cannot take more: No space left"):
+        upload.write(data[20_000:])
+    upload.close()
+    assert await store.offset(sha256) == upload.offset == 20_000
+    again = await store.begin(sha256, 50_000, 20_000)
+    take(again, data[20_000:])
+    assert again.finish()

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import io
 import ssl
+import threading
 from typing import TYPE_CHECKING
+from unittest.mock import MagicMock
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from benchmarks.artifacts import certificate
-from workqueue.blocks import pipe
-from workqueue.http.intake import LEFT_BYTES_MIN, TAKEN, Bodies
+from workqueue.blocks import AHEAD, pipe
+from workqueue.http.intake import LEFT_BYTES_MIN, TAKEN, Bodies, Intake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -145,3 +148,93 @@ async def until(done: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not done():
             await asyncio.sleep(0.01)
+
+
+def arrive(intake: Intake, data: bytes) -> None:
+    """As the event loop does it, in as many pieces as there is room for."""
+    while data:
+        room = intake.get_buffer(-1)
+        piece, data = data[: len(room)], data[len(room) :]
+        room[: len(piece)] = piece
+        intake.buffer_updated(len(piece))
+
+
+@pytest.fixture
+def connection() -> MagicMock:
+    """The request of a connection on which nothing happens by itself."""
+    made = MagicMock()
+    made.transport.get_protocol.return_value = asyncio.Protocol()
+    return made
+
+
+async def test_a_sender_is_held_back_while_blocks_wait(connection: MagicMock) -> None:
+    """So that a slow disk costs no memory; it may go on when one was taken."""
+    intake = Intake(connection, b"", 20 << 20)
+    arrive(intake, b"x" * (3 << 20))
+    connection.transport.pause_reading.assert_not_called()
+    arrive(intake, b"x" * (1 << 20))
+    connection.transport.pause_reading.assert_called_once()
+    connection.transport.resume_reading.reset_mock()
+    assert len(await anext(intake.blocks(1))) == 2 << 20
+    connection.transport.resume_reading.assert_called_once()
+
+
+async def test_the_rest_is_thrown_away_when_nobody_wants_it(connection: MagicMock) -> None:
+    """Without holding the sender back; at its end the web server has the connection again."""
+    intake = Intake(connection, b"", 20 << 20)
+    blocks = intake.blocks(1)
+    arrive(intake, b"x" * (4 << 20))
+    await anext(blocks)
+    connection.transport.pause_reading.reset_mock()
+    await blocks.aclose()
+    arrive(intake, b"x" * (16 << 20))
+    connection.transport.pause_reading.assert_not_called()
+    connection.content.feed_eof.assert_called_once()
+    connection.transport.set_protocol.assert_called_with(connection.transport.get_protocol())
+
+
+async def test_an_encoded_body_is_decoded(taker: Taker) -> None:
+    """It goes by the parser, which knows how."""
+    data = bytes_of(6 << 20)
+    headers = {"Content-Encoding": "gzip"}
+    sent = io.BytesIO(gzip.compress(data, 1))
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(taker.url, data=sent, headers=headers, ssl=taker.tls) as answer,
+    ):
+        assert await answer.text() == hashlib.sha256(data).hexdigest()
+    assert not taker.direct
+
+
+async def test_bytes_that_come_after_a_stall_do_not_change_those_before(connection: MagicMock) -> None:
+    """A sender that goes on when it is given up writes into other memory than what is being written to disk."""
+    intake = Intake(connection, b"", 100)
+    arrive(intake, b"a" * 10)
+    blocks = intake.blocks(0.01)
+    first = await anext(blocks)
+    arrive(intake, b"b" * 5)
+    assert (bytes(first), bytes(await anext(blocks))) == (b"a" * 10, b"b" * 5)
+    with pytest.raises(TimeoutError):
+        await anext(blocks)
+
+
+async def test_no_more_blocks_are_under_way_than_said() -> None:
+    """Whoever gives them uses their memory again after so many."""
+    given, written, most = 0, 0, 0
+    hurry = threading.Event()
+
+    def write(_: Block) -> None:
+        nonlocal written
+        hurry.wait(0.01)
+        written += 1
+
+    async def blocks() -> AsyncIterator[bytes]:
+        nonlocal given, most
+        for _ in range(30):
+            most = max(most, given - written)
+            given += 1
+            yield b"x"
+
+    await pipe(blocks(), [write])
+    assert (given, written) == (30, 30)
+    assert 1 <= most <= AHEAD

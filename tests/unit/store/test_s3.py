@@ -6,16 +6,18 @@ import asyncio
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import aiohttp
 import pytest
+from obstore.exceptions import GenericError
 
 from config.cluster import StoreSettings
 from config.errors import ConfigError
 from tests.unit.store.conftest import cluster_of
 from tests.unit.store.test_artifacts import broken_upload, made
-from workqueue.store import open_store
+from workqueue.store import StoreError
+from workqueue.stores import open_store
 from workqueue.transfer import get_artifact, put_artifact
 
 if TYPE_CHECKING:
@@ -89,3 +91,30 @@ def test_missing_credentials(tmp_path: Path) -> None:
     """So is a file of credentials that is not there."""
     with pytest.raises(ConfigError, match="credentials_file"):
         open_store(StoreSettings(url="s3://b", credentials_file="none.yaml"), tmp_path / "v", tmp_path)
+
+
+@pytest.mark.parametrize("call", ["size", "delete", "verify", "inventory"])
+async def test_a_store_that_fails_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """In one sentence of ours, whatever was asked for: callers know no other library's errors."""
+
+    def failing(*_: object, **__: object) -> NoReturn:
+        raise GenericError("out of order")
+
+    for name in ("head_async", "delete_async", "list"):
+        monkeypatch.setattr(f"workqueue.store_s3.obstore.{name}", failing)
+    store = open_store(StoreSettings(url="s3://bucket", floor_mb=1), tmp_path / "v", tmp_path)
+    arguments = () if call == "inventory" else ("a" * 64,)
+    with pytest.raises(StoreError, match="the object store does not answer: out of order"):
+        await getattr(store, call)(*arguments)
+
+
+async def test_an_object_that_cannot_be_read_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Block by block."""
+
+    def failing(*_: object, **__: object) -> NoReturn:
+        raise GenericError("out of order")
+
+    monkeypatch.setattr("workqueue.store_s3.obstore.get_range_async", failing)
+    store = open_store(StoreSettings(url="s3://bucket", floor_mb=1), tmp_path / "v", tmp_path)
+    with pytest.raises(StoreError, match="out of order"):
+        await anext(aiter(store.read("a" * 64, 0, 10)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,6 @@ import msgspec
 import pytest
 import torch
 from typer.testing import CliRunner
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from test_engine_jobs import Context, Store
 
 import engine.selfplay
 from engine.nets import encoder, inference
@@ -25,6 +20,7 @@ from engine.players.names import key_of
 from engine.players.player import PlayerConfig
 from engine.rules.geometry import geometry
 from engine.selfplay import ENGINES, TEMPERATURES, SelfplaySpec, ShardInfo
+from tests.unit.workers.test_engine_jobs import Context, Store
 from workers import cli
 from workers.jobs import find
 from workers.jobs.context import JobError

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+import uvloop
 from aiohttp import web
 
-from config.cluster import ClusterSettings, VoterAddress, VoterSettings
+from config.cluster import CA, TOKEN_KEY, ClusterSettings, VoterAddress, VoterSettings
 from config.load import load
 from consensus import MemoryReplica
 from tests.unit.workqueue.twin import TwinMachine
@@ -29,7 +30,7 @@ from workqueue.metrics import Metrics
 from workqueue.peers import Peers
 from workqueue.routing import Router
 from workqueue.security import read_secret
-from workqueue.store import open_store
+from workqueue.stores import open_store
 from workqueue.tls import server_context, voter_client_context
 from workqueue.transfer import Holders
 
@@ -93,9 +94,9 @@ async def _front(voter: Voter, core_path: str, closing: contextlib.AsyncExitStac
     core = CoreLink(own.id)
     await core.connect(core_path)
     closing.push_async_callback(core.close)
-    cert, key, ca = folder / own.cert, folder / own.key, folder / cluster.ca
+    cert, key, ca = folder / own.cert, folder / own.key, folder / CA
     async with Peers(own.id, cluster.voters, voter_client_context(cert, key, ca)) as peers:
-        secret = read_secret(folder / cluster.token_key)
+        secret = read_secret(folder / TOKEN_KEY)
         voter.context = FrontContext(
             cluster,
             own,
@@ -118,6 +119,12 @@ async def _front(voter: Voter, core_path: str, closing: contextlib.AsyncExitStac
             yield
         finally:
             await runner.cleanup()
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, type]:
+    """Tests run on the event loop that voters run on."""
+    del config, item
+    return {"uvloop": uvloop.Loop}
 
 
 @pytest.fixture

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from tests.unit.workqueue.conftest import Voter
+from workqueue.errors import Rejected
+from workqueue.http import limits
 from workqueue.http.app import make_app
 from workqueue.http.endpoints import COMMANDS, ENDPOINTS, VIEWS
+from workqueue.http.limits import REQUEST_BYTES_MAX
 from workqueue.http.openapi import document
 from workqueue.http.problem import STATUS_OF_CODE
+from workqueue.machine.commands import PutSettings
 from workqueue.machine.outcomes import Code
 from workqueue.tls import client_context
 
@@ -200,10 +206,20 @@ async def test_health_status_and_metrics(voter: Voter, api: Api) -> None:
     assert 'rift_http_requests_total{route="/health",status="200"} 1.0' in text
 
 
+async def test_a_removed_setting_is_refused_at_the_door(voter: Voter, api: Api) -> None:
+    """Over HTTP and on the stream, with what holds instead; logs may hold such keys, new commands may not."""
+    told = "`gate.alpha_milli` can no longer be set"
+    status, problem, _ = await api("PATCH", "/v1/settings", {"values": {"gate.alpha_milli": 10}}, voter.token("admin"))
+    assert (status, problem["code"], problem["detail"].startswith(told)) == (422, "invalid", True)
+    values = {"target_elo": msgspec.Raw(b"\x01"), "gate.alpha_milli": msgspec.Raw(b"\x01")}
+    async with voter.client() as client:
+        with pytest.raises(Rejected, match=told):
+            await client.submit(PutSettings(values))
+
+
 async def test_a_large_body_is_refused(voter: Voter, api: Api) -> None:
     """What is larger than the limit gets 413 before it is decoded."""
-    size = voter.context.settings.limits.request_bytes_max + 1
-    status, problem, _ = await api("POST", "/v1/jobs", b" " * size, voter.token("admin"))
+    status, problem, _ = await api("POST", "/v1/jobs", b" " * (REQUEST_BYTES_MAX + 1), voter.token("admin"))
     assert (status, problem["code"]) == (413, "request_entity_too_large")
 
 
@@ -216,6 +232,26 @@ async def test_a_flood_is_slowed(voter: Voter, api: Api) -> None:
     slowed = next(headers for status, _, headers in answers if status == 429)
     assert int(slowed["Retry-After"]) >= 1
     assert (await api("GET", "/v1/jobs", None, voter.token("admin")))[0] == 200
+
+
+async def test_made_up_tokens_have_one_rate(voter: Voter, api: Api) -> None:
+    """That of their address, however many are made up; a token that there is goes on beside them."""
+    voter.context.rates.rate = 5
+    answers = [(await api("GET", "/v1/jobs", None, f"rift_{n:012x}_secret"))[0] for n in range(12)]
+    assert set(answers) == {401, 429}
+    admin = voter.token("admin")
+    assert (await api("GET", "/v1/jobs", None, admin))[0] == 200
+    lower = [(await api("GET", "/v1/jobs", None, Authorization=f"bearer {admin}"))[0] for _ in range(12)]
+    assert set(lower) == {200, 429}  # the same token, however it is introduced
+
+
+async def test_rates_are_kept_of_the_last_callers_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses without number take no memory without bound."""
+    monkeypatch.setattr(limits, "CALLERS_MAX", 10)
+    rates = limits.Rates(lambda _: "", 5)
+    for n in range(100):
+        rates.take(SimpleNamespace(remote=f"2001:db8::{n:x}"))  # type: ignore[arg-type]
+    assert len(rates._buckets) <= 10
 
 
 def test_get_changes_nothing() -> None:

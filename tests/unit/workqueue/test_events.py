@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from tests.unit.workqueue.conftest import Voter, running_voter
+from workqueue.http import events
 from workqueue.http.events import _encode, _gap
 from workqueue.machine.commands import Enqueue, Halt, JobSpec
 from workqueue.machine.transitions import ENDED
@@ -123,6 +124,24 @@ async def test_the_document_comes_with_the_events(real: Voter) -> None:
     documents = [(number, data) for number, name, data in found if name == "status"]
     assert [number for number, _ in documents] == ["", ""]
     assert [len(data["state"]["halts"]) for _, data in documents] == [0, 1]
+
+
+async def test_who_is_locked_out_hears_no_more(real: Voter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream ends soon after its token was revoked, and tells nothing of what happens then."""
+    monkeypatch.setattr(events, "WAIT_MS", 50)
+    tls = client_context(real.created.ca)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session, asyncio.timeout(8):
+        admin = {"Authorization": f"Bearer {real.token('admin')}"}
+        async with session.post(f"{real.url}/v1/tokens", json={"role": "read"}, headers=admin) as got:
+            made = await got.json()
+        reader = {"Authorization": f"Bearer {made['token']}"}
+        async with session.get(f"{real.url}/v1/events", headers=reader) as stream:
+            await stream.content.readline()
+            async with session.delete(f"{real.url}/v1/tokens/{made['id']}", headers=admin) as got:
+                assert got.status == 200
+            rest = await stream.content.read()
+        await halt(real, 1)
+    assert b"audit.halt" not in rest
 
 
 @pytest.mark.parametrize("query", ["?status=yes", "?since=x", "?since=-2"])

@@ -12,6 +12,7 @@ import pytest
 
 from tests.unit.workqueue.conftest import Voter, running_voter
 from workqueue.errors import Rejected, Unavailable
+from workqueue.http import stream
 from workqueue.machine.commands import (
     Capability,
     Claim,
@@ -25,7 +26,7 @@ from workqueue.machine.commands import (
     RegisterWorker,
 )
 from workqueue.machine.outcomes import Completed, Enqueued, Granted, Settled
-from workqueue.tls import client_context
+from workqueue.tls import client_context, voter_client_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -145,9 +146,9 @@ async def test_a_kind_holds_from_its_answer_on(real: Voter) -> None:
 # ---- sizes, rates, connections
 
 
-async def test_a_call_that_is_too_large_is_refused_on_the_stream(voter: Voter) -> None:
+async def test_a_call_that_is_too_large_is_refused_on_the_stream(voter: Voter, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next one is answered."""
-    limit(voter, request_bytes_max=1_000)
+    monkeypatch.setattr(stream, "REQUEST_BYTES_MAX", 1_000)
     async with voter.client() as client:
         with pytest.raises(Rejected, match="at most 1000 are allowed") as refused:
             await client.submit(Enqueue((JobSpec("j", "open", raw("x" * 2_000)),)))
@@ -158,7 +159,7 @@ async def test_a_call_that_is_too_large_is_refused_on_the_stream(voter: Voter) -
 
 async def test_a_stream_that_floods_is_slowed(voter: Voter) -> None:
     """Beyond the rate calls are refused with a pause, which the client keeps; everything is done in the end."""
-    limit(voter, requests_s_max=20)
+    voter.context.rates.rate = 20
     async with voter.client(deadline_s=20) as client:
         started = asyncio.get_running_loop().time()
         await asyncio.gather(*(client.submit(Enqueue((JobSpec(f"j{n}", "open"),))) for n in range(50)))
@@ -200,6 +201,10 @@ async def test_streams_are_limited(voter: Voter) -> None:
         status, problem = await get(voter, "/v1/events")
         assert (status, problem["code"]) == (429, "limit")
         assert "another voter" in problem["detail"]
+        own, folder = voter.context.voter, voter.created.folder
+        tls = voter_client_context(folder / own.cert, folder / own.key, voter.created.ca)
+        async with aiohttp.ClientSession() as session, session.ws_connect(voter.url + "/v1/stream", ssl=tls) as link:
+            assert not link.closed  # voters must reach each other, or nothing could be forwarded
     async with voter.client(deadline_s=5) as third:
         await third.query("status")
 

@@ -55,6 +55,15 @@ def test_a_voter_that_cannot_reach_the_leader_says_so(front: Front) -> None:
     assert caught.value.code == "unavailable"
 
 
+@pytest.mark.parametrize(("worker", "boot"), [("", "b"), ("w", ""), ("w" * 201, "b"), ("w", "b" * 201)])
+def test_names_are_neither_empty_nor_endless(worker: str, boot: str) -> None:
+    """What beats is remembered, so it must be small; the sentence says how small."""
+    here, presence = beats(Front(leads=True))
+    with pytest.raises(StreamError, match="1 to 200 characters") as caught:
+        here.beat(worker, boot, 1, {})
+    assert (caught.value.code, presence.members()) == ("invalid", [])
+
+
 def test_silence_is_a_verdict_on_the_leader_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A follower forgets who is silent; one that begins to lead gives everyone a whole time to live."""
     now_ms = 10_000

@@ -86,6 +86,9 @@ async def test_the_numbers_are_right(real: Voter) -> None:
     assert value(found, "rift_certificate_expiry_seconds") > 86_400
     assert value(found, "rift_leader_changes", "rift_leader_changes_total") == 0
     assert value(found, "rift_artifact_bytes") == 0
+    assert value(found, "rift_sockets") >= 1
+    empty = [each.name for each in FAMILIES if not each.labels and not found[each.name].samples]
+    assert [name for name in empty if not name.startswith(("rift_log_", "rift_divergences"))] == []  # a journal's
     assert value(found, "rift_events", "rift_events_total", name="job.claimed") == 1
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -15,6 +16,8 @@ from config.load import load
 from config.loop import LoopSettings
 from workqueue.admission import Bucket, Envelope, actor_of, admit, command_type
 from workqueue.authority import issue, new_ca
+from workqueue.http.auth import Tokens
+from workqueue.http.problem import Problem
 from workqueue.init import create, loopback
 from workqueue.machine.commands import AnyCommand, Command, Enqueue, Halt, JobSpec, QuarantineWorker, Tick
 from workqueue.security import Identity, may, may_propose, new_token, token_hash, token_id_of, token_matches
@@ -43,6 +46,27 @@ def test_what_is_no_token_has_no_id_that_is_known(text: str) -> None:
     assert not token_matches(b"key", text, "0" * 64)
 
 
+def test_a_token_holds_until_its_moment() -> None:
+    """To the millisecond, for requests and for connections that were let in before; without one for ever."""
+    now_ms = 0
+    (timed, timed_text), (endless, endless_text) = new_token(), new_token()
+    records = [
+        {"id": name, "role": "read", "hash": token_hash(b"key", text), "expires_ms": expires_ms}
+        for name, text, expires_ms in ((timed, timed_text, 1000), (endless, endless_text, 0))
+    ]
+    core: Any = SimpleNamespace(views={"tokens": records})
+    tokens = Tokens(core, b"key", frozenset(), lambda: now_ms)
+    now_ms = 999
+    let_in = tokens.check(timed_text)
+    assert tokens.still_valid(let_in)
+    now_ms = 1000
+    with pytest.raises(Problem, match="revoked or has expired") as refused:
+        tokens.check(timed_text)
+    assert refused.value.status == 401
+    assert not tokens.still_valid(let_in)
+    assert tokens.still_valid(tokens.check(endless_text))
+
+
 def test_roles_include_the_lower_ones() -> None:
     """read < worker < admin < voter, and nothing for an unknown role."""
     assert [may(role, "worker") for role in ("read", "worker", "admin", "voter", "root")] == [
@@ -58,10 +82,10 @@ def test_each_command_has_someone_who_may_propose_it() -> None:
         "BeginTerm", "Tick", "EndBoot", "Archive", "CollectArtifacts", "DropHolder", "SetAlert",
     }  # fmt: skip
     assert all(may_propose("voter", name) for name in names)
-    assert not any(
-        may_propose("worker", name)
-        for name in ("SetAlias", "PutSettings", "Cancel", "PutToken", "Halt", "RegisterModel", "BreakLock")
-    )
+    assert {name for name in names if may_propose("worker", name)} == {
+        "Claim", "Renew", "Complete", "Fail", "Release", "RegisterWorker", "DeregisterWorker", "Acquire", "RenewLock",
+        "Unlock", "Enqueue", "QuarantineWorker",
+    }  # fmt: skip
 
 
 def envelope(command: AnyCommand, actor: str = "") -> Envelope:

@@ -8,6 +8,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 
 from workqueue import client as client_module
 from workqueue.client import Client
@@ -15,7 +16,7 @@ from workqueue.errors import Rejected
 from workqueue.machine.commands import Enqueue, JobSpec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from tests.unit.workqueue.conftest import Voter
 
@@ -26,7 +27,7 @@ def routes_asked(voter: Voter) -> dict[str, float]:
     return {s.labels["route"]: s.value for s in family.samples if s.name.endswith("_total")}
 
 
-async def following(documents: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
+async def following(documents: AsyncGenerator[dict[str, Any]]) -> dict[str, Any]:
     async with asyncio.timeout(10):
         return await anext(documents)
 
@@ -41,6 +42,34 @@ async def test_changes_come_by_themselves(voter: Voter) -> None:
             after = await following(documents)
         assert after["voter"] == "voter-1"
         assert "/status" not in routes_asked(voter)
+
+
+async def test_a_document_may_come_in_pieces(voter: Voter) -> None:
+    """However the network cuts it, also within the words that announce it."""
+
+    async def follow(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        text = b'retry: 1000\n\n: nothing\n\nid: 7\nevent: job.claimed\ndata: {"seq":7}\n\n'
+        for byte in text + b'event: status\ndata: {"voter":"v"}\n\nevent: status\ndata: {"voter":"w"}\n\n':
+            await response.write(bytes([byte]))
+            await asyncio.sleep(0.001)
+        return response
+
+    app = web.Application()
+    app.add_routes([web.get("/v1/events", follow)])
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with (
+            Client([url], token="t", ca=voter.created.ca) as client,
+            contextlib.aclosing(client.statuses()) as documents,
+        ):
+            assert [(await following(documents))["voter"] for _ in range(2)] == ["v", "w"]
+    finally:
+        await runner.cleanup()
 
 
 async def busy(client: Client) -> None:

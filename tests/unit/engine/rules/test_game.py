@@ -231,12 +231,12 @@ def test_playouts_do_not_depend_on_threads() -> None:
 
     results = []
     for threads in (1, 2):
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         batch = GameBatch(geometry("square8", 4), 40)
         batch.random_playouts(seed=7)
         results.append(batch.data.copy())
         assert batch.over.all()
-    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     assert (results[0] == results[1]).all()
 
 
