@@ -82,14 +82,15 @@ def test_answers_are_not_overwritten_by_the_next_batch(net: Net) -> None:
 
     forward._record = record
     planes, scalars = sample_inputs(WHERE)
-    answers = []
+    answers, kept = [], []
     for k in (0, 8):
         filled = forward.inputs(8)
         filled[0][:], filled[1][:] = planes[k : k + 8], scalars[k : k + 8]
         answers.append(forward.answer(*filled, np.zeros((8, 1), np.int64)))
-    kept = [each.copy() for each in answers[0]]
-    forward.answer(*forward.inputs(8), np.zeros((8, 1), np.int64))
-    assert all(np.array_equal(a, b) for a, b in zip(kept, answers[0], strict=True))
+        kept.append([each.copy() for each in answers[-1]])
+    assert not np.array_equal(kept[0][1], kept[1][1])
+    for before, after in zip(kept, answers, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -155,10 +155,13 @@ def test_a_row_has_a_tree_of_its_own_where_there_are_enough() -> None:
     assert cost > 30
     assert np.array_equal(player.choose(data, rows[:3][::-1], rng)[::-1], first)
     assert player.search.evaluations < cost + 6  # what did not fit into what is kept
-    kept, fresh = (GumbelPlayer(RolloutEvaluator(SQUARE), 12, games=2, keep=keep) for keep in ("values", "nothing"))
-    alike = rows[rows % 2 == rows[0] % 2][:2]
-    assert len(alike) == 2
-    assert np.array_equal(kept.choose(data, alike, rng), fresh.choose(data, alike, rng))
+    kept, fresh = (GumbelPlayer(RolloutEvaluator(SQUARE), 12, games=4, keep=keep) for keep in ("values", "nothing"))
+    data, rows = positions(64, 30)
+    rows = rows[legal_of(data, rows, SQUARE)[1] > 4]
+    alike = rows[rows % 4 == rows[0] % 4][:4]
+    chosen = fresh.choose(data, alike, rng)
+    assert len(set(chosen.tolist())) > 2
+    assert np.array_equal(kept.choose(data, alike, rng), chosen)
 
 
 def test_random_games_judge_alike_and_see_who_is_winning() -> None:
