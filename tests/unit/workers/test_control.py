@@ -32,7 +32,7 @@ async def test_a_spot_notice_stops_the_worker(tmp_path: Path, orders: Orders) ->
     notice, asked = tmp_path / "notice", tmp_path / "asked"
     command = f"echo >> {asked}; echo noise; echo noise >&2; test -e {notice}"
     watching = asyncio.create_task(watch_spot(command, taking(orders), period_s=0.02))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         while not asked.exists() or len(asked.read_text()) < 3:
             await asyncio.sleep(0.01)
         assert orders == []
@@ -45,9 +45,9 @@ async def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path, o
     """It is no notice, and nothing of it is left, also when the worker leaves meanwhile."""
     pids = tmp_path / "pids"
     watching = asyncio.create_task(
-        watch_spot(f"sleep 600 & echo $! >> {pids}; wait", taking(orders), period_s=0.2)
+        watch_spot(f"sleep 600 & echo $! >> {pids}; wait", taking(orders), period_s=0.7)
     )  # fmt: skip
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         while not pids.exists() or len(pids.read_text().split()) < 2:  # the first was ended, the second waits
             await asyncio.sleep(0.01)
         watching.cancel()
