@@ -50,6 +50,7 @@ async def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path, o
     async with asyncio.timeout(40):
         while not pids.exists() or len(pids.read_text().split()) < 2:  # the first was ended, the second waits
             await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)  # the shell may write before its start is over on this side
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         while any(runs(int(pid)) for pid in pids.read_text().split()):
