@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from engine.data.commands import app as data_app
-from engine.players.commands import Backend, fail
+from engine.players.commands import Backend, Device, fail
 from engine.players.commands import app as players_app
 from engine.progress import bar, progress
 from engine.rules.commands import app as rules_app
@@ -25,7 +25,6 @@ Board = Annotated[str, typer.Option(help="square8, square19, hex8 or hexagonal."
 Players = Annotated[int, typer.Option(min=2, max=4, help="Players of a game.")]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal games.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the net.")]
-Device = Annotated[str, typer.Option(help="cpu or cuda:0.")]
 console = Console()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from typing import TYPE_CHECKING, Protocol
 
 from workqueue.store import digest_file, is_name
@@ -30,7 +31,7 @@ class Cache:
         self._quota = quota_bytes
         self._source = source
         self._pins: dict[str, int] = {}
-        self._fetching: dict[str, asyncio.Lock] = {}
+        self._fetching: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._trusted: set[str] = set()  # verified since this agent started
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -43,7 +44,8 @@ class Cache:
         if not is_name(sha256):
             raise ValueError(f"{sha256!r} is not the SHA-256 of an artifact")
         path = self.path(sha256)
-        async with self._fetching.setdefault(sha256, asyncio.Lock()):
+        lock = self._fetching.setdefault(sha256, asyncio.Lock())
+        async with lock:
             if path.exists() and await asyncio.to_thread(self._is_whole, path):
                 os.utime(path)
             else:

@@ -14,6 +14,7 @@ from workers.network import DOWN, UP, Network
 from workqueue.blocks import Shares, Throttle
 from workqueue.client import Client
 from workqueue.errors import Unavailable
+from workqueue.store import BLOCK_BYTES
 from workqueue.transfer import PROVIDER, ForJob, get_artifact, put_artifact
 
 if TYPE_CHECKING:
@@ -26,6 +27,27 @@ _DEADLINE_S = 10.0
 BEAT_S = 2.0  # half of the time to live of a heartbeat, so that another voter is reached in time
 _STAY_S = 2.0  # at a voter before the next is tried; doubles while none is better
 _STAY_S_MAX = 60.0
+
+
+class _Moved:
+    """Counts the bytes that pass in a transfer: what was there before it began is not sent again.
+
+    Blocks are told one by one, so a step of several is what an earlier connection had left.
+    """
+
+    def __init__(self, told: Progress | None) -> None:
+        self.size_bytes = 0
+        self._told = told
+        self._done = 0
+
+    def __call__(self, done: int, size: int) -> None:
+        """Take note of a block, and pass on how far the transfer is."""
+        block = done - self._done if done > self._done else done  # less after a break: it goes on where the voter is
+        if block < 2 * BLOCK_BYTES:
+            self.size_bytes += block
+        self._done = done
+        if self._told:
+            self._told(done, size)
 
 
 class WorkerClient(Client):
@@ -85,25 +107,24 @@ class WorkerClient(Client):
         sha256: str = "",
     ) -> ArtifactRef:
         """Store a file's bytes on the voters; raises CorruptArtifact when they are not what `sha256` says."""
-        http = ForJob(self, job)
+        http, moved = ForJob(self, job), _Moved(progress)
         start_s = asyncio.get_running_loop().time()
         ref = await put_artifact(
-            http, path, kind=kind, config=config, sha256=sha256, progress=progress,
+            http, path, kind=kind, config=config, sha256=sha256, progress=moved,
             throttles=self._throttles(self._up, job),
         )  # fmt: skip
-        await self._note(UP, ref.size_bytes, start_s)
+        await self._note(UP, moved, start_s)
         return ref
 
     async def get_artifact(self, sha256: str, path: Path, progress: Progress | None = None, *, job: str = "") -> None:
         """Fetch bytes by their name."""
-        start_s = asyncio.get_running_loop().time()
-        await get_artifact(ForJob(self, job), sha256, path, progress, throttles=self._throttles(self._down, job))
-        size_bytes = (await asyncio.to_thread(path.stat)).st_size
-        await self._note(DOWN, size_bytes, start_s)
+        moved, start_s = _Moved(progress), asyncio.get_running_loop().time()
+        await get_artifact(ForJob(self, job), sha256, path, moved, throttles=self._throttles(self._down, job))
+        await self._note(DOWN, moved, start_s)
 
-    async def _note(self, way: str, size_bytes: int, start_s: float) -> None:
+    async def _note(self, way: str, moved: _Moved, start_s: float) -> None:
         """Measure the network by a transfer that has ended; what cannot be written down is known all the same."""
-        self._network.note(way, size_bytes, asyncio.get_running_loop().time() - start_s)
+        self._network.note(way, moved.size_bytes, asyncio.get_running_loop().time() - start_s)
         with contextlib.suppress(OSError):
             await asyncio.to_thread(self._network.save)
 

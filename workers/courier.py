@@ -133,7 +133,8 @@ class Courier:
             except (CorruptArtifact, FileNotFoundError) as error:
                 await self._give_up(entry, "artifact.lost", Fault.INFRASTRUCTURE, str(error))
             except Rejected as error:
-                if error.code in _HARD and not isinstance(entry.end, Fail):
+                log.warning("spool.refused", job=entry.job, attempt=entry.attempt, code=error.code, reason=str(error))
+                if error.code in _HARD:
                     await self._give_up(entry, "artifact.refused", Fault.PAYLOAD, str(error))
             except (ClientError, OSError) as error:
                 log.info("spool.waits", job=entry.job, attempt=entry.attempt, reason=str(error))

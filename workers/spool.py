@@ -121,10 +121,15 @@ def _load(folder: Path) -> Entry | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Replace a file as a whole, synced."""
+    """Replace a file as a whole; it and its name are synced."""
     temporary = path.with_suffix(".new")
     with temporary.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

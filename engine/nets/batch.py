@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +80,7 @@ def batch_for(evaluator: NetEvaluator, memory: Path | None = None) -> Batch:
         forward = evaluator.forward
         known[key] = find_batch(lambda size: rate_of(forward, size, SECONDS, clock_for(evaluator)), forward.batch_max)
         if memory:
-            _remember(memory, known)
+            _remember(memory, key, known[key])
     return known[key]
 
 
@@ -105,7 +106,11 @@ def remembered(memory: Path) -> dict[str, Batch]:
         return {}
 
 
-def _remember(memory: Path, known: dict[str, Batch]) -> None:
-    temporary = memory.with_suffix(".new")
-    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(known), indent=2))
-    temporary.rename(memory)
+def _remember(memory: Path, key: str, found: Batch) -> None:
+    """Add to what is remembered; jobs side by side may do so at once, and what cannot be written is measured again."""
+    temporary = memory.with_suffix(f".{os.getpid()}")
+    try:
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(remembered(memory) | {key: found}), indent=2))
+        temporary.rename(memory)
+    except OSError:
+        temporary.unlink(missing_ok=True)

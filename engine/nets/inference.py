@@ -35,6 +35,9 @@ class InferenceError(Exception):
     """A runtime that is not installed here or does not answer as it should; the text says which and what to do."""
 
 
+UNUSABLE = (InferenceError, RuntimeError, ImportError, OSError)  # what a runtime that does not work here raises
+
+
 class Backend(msgspec.Struct, frozen=True):
     """A runtime and the precision that it computes in, empty where it may choose."""
 
@@ -91,7 +94,10 @@ def candidates(backend: Backend, device: str) -> tuple[Backend, ...]:
 def _fastest_precision() -> str:
     from engine.nets.runtimes import openvino_has_bf16
 
-    return "bf16" if openvino_has_bf16() else "f32"
+    try:
+        return "bf16" if openvino_has_bf16() else "f32"
+    except UNUSABLE:  # it is passed over when it is opened, which says why
+        return "f32"
 
 
 _in_use = "torch"
@@ -117,9 +123,13 @@ def open_forward(net: Net, where: Geometry, device: str = "cpu", backend: str = 
             forward = make_forward(net, where, device, each)
             if device != "cpu" or each != REFERENCE:
                 check_agreement(net, where, forward, SLACK[each.precision])
-        except (InferenceError, RuntimeError) as error:
-            if each == tried[-1]:
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except UNUSABLE as error:
+            if each == tried[-1] and isinstance(error, InferenceError):
                 raise
+            if each == tried[-1]:
+                raise InferenceError(f"{each} cannot be used here: {error}; choose torch or auto") from error
             warnings.warn(f"{each} is passed over: {error}", RuntimeWarning, stacklevel=2)
         else:
             return forward

@@ -13,16 +13,25 @@ Run = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
 
 def onnxruntime_run(net: Net, threads: int) -> Run:
-    """Return the function of a net by ONNX Runtime, in single precision."""
+    """Return the function of a net by ONNX Runtime, in single precision; raises RuntimeError where it fails."""
     import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = tuple(each for each in vars(state).values() if isinstance(each, type) and issubclass(each, Exception))
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(onnx_bytes(net), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(onnx_bytes(net), options, providers=["CPUExecutionProvider"])
+    except own as error:  # its errors are of no standard kind
+        raise RuntimeError(str(error)) from error
 
     def run(planes: Floats, scalars: Floats) -> tuple[Floats, Floats]:
-        policy, chances = session.run(OUTPUTS, dict(zip(INPUTS, (planes, scalars), strict=True)))
+        try:
+            policy, chances = session.run(OUTPUTS, dict(zip(INPUTS, (planes, scalars), strict=True)))
+        except own as error:
+            raise RuntimeError(str(error)) from error
         return policy, chances
 
     return run

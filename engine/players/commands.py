@@ -19,6 +19,7 @@ errors = Console(stderr=True)
 Board = Annotated[str, typer.Option(help="square8, square19, hex8 or hexagonal.")]
 Seats = Annotated[int, typer.Option("--players", min=2, max=4, help="Players of a game.")]
 Model = Annotated[Path | None, typer.Option(help="A model.safetensors, for levels that play with a net.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda:0.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the net.")]
 Backend = Annotated[
     str, typer.Option(help="What computes nets: auto, torch, onnxruntime or openvino, with :f32 or :bf16 after it.")

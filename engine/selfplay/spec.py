@@ -17,6 +17,9 @@ WITH_NET = ("gumbel", "mcts", "policy", "mixed")
 MIXED: Final = ((0.6, "gumbel"), (0.2, "policy"), (0.2, "heuristic"))
 
 
+LEAST: Final = {"games": 1, "simulations_fast": 0, "temperature_plies": 0, "opening_plies": 0, "batch_games": 0}
+
+
 class SelfplaySpec(msgspec.Struct, frozen=True, kw_only=True):
     """What to play."""
 
@@ -57,6 +60,16 @@ class SelfplaySpec(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"a search keeps one of {', '.join(KEEP)}, not {self.keep!r}")
         if self.resign_below and not self.control_share:
             raise ValueError("resignation needs control games: give control_share more than 0")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {least} or more, not {getattr(self, name)}")
+        if not (self.player.simulations >= 0 and 0 <= self.full_share <= 1):
+            raise ValueError("simulations are 0 or more, full_share lies in 0 to 1")
+        if not (self.temperature_start >= 0 and self.temperature_end >= 0):
+            raise ValueError("temperature_start and temperature_end are 0 or more")
 
     def seats(self) -> tuple[tuple[float, str], ...]:
         """Return who may sit in a seat, and how often."""

@@ -10,7 +10,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from engine.players.commands import Board, Model, Seats, fail
+from engine.players.commands import Backend, Board, Device, Model, Seats, fail
 
 if TYPE_CHECKING:
     from engine.tournament.play import PlayedGame
@@ -30,6 +30,8 @@ def tournament(
     games: Annotated[int, typer.Option(min=2, help="Games at least; always whole sets and rounds.")] = 100,
     opening_plies: Annotated[int, typer.Option(min=0, help="Random plies at the start, at most.")] = 6,
     model: Model = None,
+    device: Device = "cpu",
+    backend: Backend = "auto",
     seed: Annotated[int, typer.Option(help="Equal seeds give equal games.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the nets.")] = 1,
     plot: Annotated[Path | None, typer.Option(help="Write the crosstable as a picture (PNG) here.")] = None,
@@ -37,6 +39,8 @@ def tournament(
     records: Annotated[Path | None, typer.Option(help="Write the game files into this folder.")] = None,
 ) -> None:
     """Play a tournament: equal openings, every seating; show the crosstable and fitted ratings."""
+    from engine.nets.inference import InferenceError
+    from engine.nets.inference import use as choose
     from engine.nets.store import ModelError
     from engine.players.names import parse
     from engine.players.player import make
@@ -51,10 +55,11 @@ def tournament(
     if pairing not in FORMATS:
         fail(f"--pairing {pairing}: choose one of {', '.join(FORMATS)}")
     try:
+        choose(backend)
         where = geometry(board, players)
         named = [parse(text, model) for text in entrants]
-        made = [make(each.config, where, each.weights) for each in named]
-    except (ValueError, ModelError) as error:
+        made = [make(each.config, where, each.weights, device) for each in named]
+    except (ValueError, ModelError, InferenceError) as error:
         fail(str(error))
     if len({each.key for each in named}) < max(2, len(named)):
         fail("name two players or more, each once")

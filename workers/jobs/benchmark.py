@@ -22,7 +22,7 @@ def run(context: Context, payload: BenchmarkPayload) -> BenchmarkResult:
     context.progress(rates=rates)
     batches: dict[str, int] = {}
     if payload.model:
-        nets, weights = engine.load("nets"), context.fetch(payload.model)
+        nets, weights = engine.load("nets"), engine.model(context, payload.model)
         with engine.computing(context):
             start = time.monotonic()
             count = int(nets.count_evaluations(weights, context.device, seconds))

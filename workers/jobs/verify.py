@@ -60,7 +60,7 @@ def _again(context: Context, shard: Any, asked: SelfplayPayload, games: list[int
     if not same or shard.meta.player != asked.player.key or not 0 <= before < asked.games:
         detail = f"it names {shard.meta.player} and seed {shard.meta.seed}, other ones were asked for"
         return msgspec.structs.replace(found, ok=False, detail=detail[:DETAIL_MAX])
-    weights = engine.weights(context, asked.player.model)
+    weights = engine.model(context, asked.player.model)
     module = engine.load("selfplay.again")
     try:
         with engine.computing(context):

@@ -13,7 +13,7 @@ from engine.rules.geometry import Geometry, geometry
 from engine.rules.kernels import apply
 from engine.search.gumbel import VALUE_SCALE, VISIT_SCALE, GumbelSearch
 from engine.search.kept import KEEP, find, reroot
-from engine.search.tree import Trees, back_up, completed, conclude, make_trees, mixed_value, root_edge
+from engine.search.tree import Trees, back_up, completed, conclude, make_trees, mixed_value, plant, root_edge
 
 WHERE = geometry("square8", 3)
 
@@ -282,6 +282,17 @@ def test_kept_visits_add_to_the_budget() -> None:
         assert search.trees.visits[0, : search.trees.fan[0, 0]].sum() == total
 
 
+def test_a_position_that_no_tree_knows_is_searched_as_if_for_the_first_time() -> None:
+    """Visits that the slot's earlier root was known by say nothing of it."""
+    data, rows = decisions(WHERE, 40)
+    trees = make_trees(WHERE, 2, 8)
+    trees.known[:] = 3
+    plant(trees, np.ones(1, np.int32), data, rows[:1], WHERE.tables)
+    assert not trees.known[1].any()
+    assert (trees.known[0] == 3).all()
+    assert trees.counts[1] > 0
+
+
 def test_a_tree_that_is_forgotten_is_not_known() -> None:
     """A new game in a slot starts from nothing; without simulations the kept visits do not touch the policy."""
     data, rows = decisions(WHERE, 40)
@@ -300,5 +311,9 @@ def test_a_tree_that_is_forgotten_is_not_known() -> None:
     again = search.run(data, one, 24, None)
     assert search.evaluations == 2 * cost
     assert np.array_equal(again.policy, fresh.policy)
+    with pytest.raises(ValueError, match="25 simulations do not fit 24"):
+        search.begin(slot, data, one, np.full(1, 25, np.int32), None)
+    with pytest.raises(ValueError, match="2 games x 24 simulations do not fit 1 x 24"):
+        search.run(data, rows[:2], 24, None)
     with pytest.raises(ValueError, match=", ".join(KEEP)):
         GumbelSearch(UniformEvaluator(WHERE), 1, 1, keep="everything")

@@ -12,6 +12,7 @@ from engine.nets.evaluator import UniformEvaluator
 from engine.players.player import PlayerConfig
 from engine.rules.geometry import Geometry, geometry
 from engine.selfplay import Selfplay, SelfplaySpec, SelfplaySummary, temperature_at
+from engine.selfplay.games import Running
 
 WHERE = geometry("square8", 2)
 
@@ -105,10 +106,23 @@ def test_who_gives_up_is_played_to_the_end_by_the_policy(tmp_path: Path) -> None
     assert done.resigned + done.controls == 30
     assert 5 <= done.controls <= 20
     assert 0 < done.controls_wrong < done.controls  # the certainty is unfounded
+    [info] = done.shards  # which is what a job adds up
+    assert (info.resigned, info.controls, info.controls_wrong) == (done.resigned, done.controls, done.controls_wrong)
     ends = np.cumsum(shard.plies)
     targets = np.bincount(np.searchsorted(ends, shard.targets_ply, side="right"), minlength=30)
     assert (targets == 3).sum() == done.resigned  # what it takes to be sure
     assert (targets > 10).sum() == done.controls
+
+
+def test_with_three_players_only_a_won_position_names_losers() -> None:
+    """A low chance of the one to move does not say who of the others wins; of two players it does."""
+    for players, low in ((2, True), (3, False)):
+        asked = spec("gumbel", players=players, resign_below=0.1, resign_run=2)
+        game = Running(asked, 0, 1)
+        assert [game.hopeless(asked, 0, value) for value in (0.01, 0.01)] == [False, low]
+        game = Running(asked, 0, 1)
+        assert [game.hopeless(asked, 0, value) for value in (0.99, 0.5, 0.99, 0.99)] == [False, False, False, True]
+        assert game.loser == 1
 
 
 def test_nobody_gives_up_unless_told_to(tmp_path: Path) -> None:
@@ -125,6 +139,13 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         spec("random")
     with pytest.raises(ValueError, match="control"):
         spec("gumbel", resign_below=0.1, control_share=0.0)
+    for name, value in (("games", 0), ("simulations_fast", -1), ("opening_plies", -1), ("batch_games", -2),
+                        ("temperature_plies", -1), ("full_share", 1.5), ("full_share", float("nan")),
+                        ("temperature_start", -1.0), ("temperature_end", float("nan"))):  # fmt: skip
+        with pytest.raises(ValueError, match=name):
+            spec("gumbel", **{name: value})
+    with pytest.raises(ValueError, match="simulations are 0 or more"):
+        spec("gumbel", player=PlayerConfig("gumbel", -1))
 
 
 def test_temperatures() -> None:

@@ -72,6 +72,7 @@ class MemoryVoters:
         self.quarantined: set[str] = set()
         self.cancelled: set[str] = set()
         self.down = False
+        self.refusing = ""  # code that uploads are refused with
         self.answered: Counter[str] = Counter()
         self.metadata: dict[str, Any] = {}
         self.commands: list[Any] = []
@@ -133,6 +134,8 @@ class MemoryVoters:
         self, path: Path, *, kind: str, config: str = "", job: str = "", sha256: str = ""
     ) -> ArtifactRef:
         self._up()
+        if self.refusing:
+            raise Rejected(self.refusing, "the quota of this configuration is used up")
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != sha256:
             raise CorruptArtifact(sha256)

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psutil
+import pytest
 
 from tests.unit.workers.conftest import options
 from workers.events import Order
+from workers.process import RunnerProcess
+from workers.runner import Context
+from workers.runner_task import Task
 from workqueue.machine.commands import Fail, Fault, Release
 
 if TYPE_CHECKING:
@@ -45,6 +49,27 @@ async def test_runs_jobs_in_one_warm_runner(voters: MemoryVoters, start: Start, 
     assert list((tmp_path / "w" / "work").iterdir()) == []
 
 
+async def test_a_task_says_how_nets_are_computed_here(
+    voters: MemoryVoters, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backend of this worker and the file of its batch sizes, which the job finds in its context."""
+    tasks: list[Task] = []
+    send = RunnerProcess.send
+
+    def noted(self: RunnerProcess, *parts: Any) -> None:
+        tasks.extend(part for part in parts if isinstance(part, Task))
+        send(self, *parts)
+
+    monkeypatch.setattr(RunnerProcess, "send", noted)
+    voters.enqueue("j")
+    worker = start(backend="openvino:bf16")
+    await voters.finished("j")
+    [task] = tasks
+    context = Context(task, "cpu", None)  # type: ignore[arg-type]
+    assert context.backend == "openvino:bf16"
+    assert context.batches == worker.agent._data / "batches.json"
+
+
 async def test_two_slots_run_at_once(voters: MemoryVoters, start: Start, tmp_path: Path) -> None:
     """Each slot has its own runner."""
     trace = tmp_path / "trace"
@@ -65,6 +90,22 @@ async def test_files_are_stored_before_the_completion(voters: MemoryVoters, star
     assert len(end.artifacts) == 2
     assert all(ref.sha256 in voters.artifacts for ref in end.artifacts)
     assert voters.transfers == [("put", "j")] * 2
+
+
+@pytest.mark.parametrize(
+    ("act", "cause"), [("", "artifact.refused"), ("raise", "job.failed")], ids=["completed", "failed"]
+)
+async def test_files_that_voters_refuse_do_not_hold_up_the_end(
+    voters: MemoryVoters, start: Start, act: str, cause: str
+) -> None:
+    """Asking again would change nothing: a completion becomes a failure, a failure is told without its files."""
+    voters.refusing = "413"
+    voters.enqueue("j", {"steps": 4, "publish_every": 2, "act": act, "act_at": 3}, lease_ms=60_000)
+    worker = start()
+    await voters.until(lambda: bool(voters.jobs["j"].ended))
+    assert voters.jobs["j"].ended[0].cause == cause
+    assert voters.artifacts == {}
+    await worker.leave()
 
 
 async def test_fetches_what_a_job_needs(voters: MemoryVoters, start: Start) -> None:

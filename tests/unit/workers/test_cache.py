@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import workers.cache
 from workers.cache import Cache
 
 if TYPE_CHECKING:
@@ -78,3 +79,21 @@ async def test_a_byte_that_rotted_between_two_runs_is_found(source: Source, tmp_
     for name in (whole, damaged, whole, damaged):
         assert (await cache.get(name)).read_bytes() == source.bytes[name]
     assert [name for name, _ in source.asked] == [damaged]
+
+
+async def test_bytes_are_looked_at_once(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large files that every job uses are not read again and again; what is not being fetched holds no lock."""
+    kept, new = source.made(1), source.made(2)
+    await Cache(tmp_path / "cache", 1_000, source).get(kept)
+    looked: list[str] = []
+
+    def digest(path: Path) -> str:
+        looked.append(path.name)
+        return path.name
+
+    monkeypatch.setattr(workers.cache, "digest_file", digest)
+    cache = Cache(tmp_path / "cache", 1_000, source)
+    for name in (kept, new, kept, new):
+        await cache.get(name)
+    assert looked == [kept]
+    assert len(cache._fetching) == 0

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
-from config.cluster import WorkerSettings
+from config.cluster import StoreSettings, WorkerSettings
+from tests.unit.store.conftest import cluster_of
 from workers import client as worker_client
 from workers.client import WorkerClient
+from workers.network import DOWN, UP, Network
 from workqueue.client import Client
 from workqueue.errors import Unavailable
 from workqueue.transfer import PROVIDER
@@ -76,3 +79,33 @@ async def test_the_provider_is_named(client: WorkerClient) -> None:
     """So that voters can hold all its machines to one rate."""
     assert client.headers[PROVIDER] == "vast"
     assert client.headers["Authorization"] == "Bearer secret"
+
+
+async def test_the_network_is_measured_by_what_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way by itself, told with every heartbeat and kept; bytes that voters hold already do not pass."""
+    told: list[dict[str, object]] = []
+
+    async def beat(self: Client, worker: str, boot: str, seq: int, metadata: dict[str, object]) -> None:
+        told.append(metadata)
+
+    monkeypatch.setattr(Client, "beat", beat)
+    path, seen = tmp_path / "file", []
+    path.write_bytes(bytes(range(256)) * 12_000)  # 3 MB
+    async with cluster_of(tmp_path / "voters", 1, StoreSettings(replicas=1, floor_mb=1)) as cluster:
+        settings = {"id": "w", "join": cluster.http.servers, "token_file": "t", "ca": "c", "data": str(tmp_path)}
+        client = WorkerClient(msgspec.convert(settings, WorkerSettings), "w")
+        client._session = cluster.http.session
+        ref = await client.put_artifact(path, kind="shard", progress=lambda *done: seen.append(done))
+        up = client._network.rates[UP]
+        assert client._network.rates == {UP: up}
+        await client.put_artifact(path, kind="shard")
+        assert client._network.rates == {UP: up}
+        await client.get_artifact(ref.sha256, tmp_path / "again")
+        (tmp_path / "rest.part").write_bytes(path.read_bytes()[:-1000])
+        down = client._network.rates[DOWN]
+        await client.get_artifact(ref.sha256, tmp_path / "rest")
+        assert client._network.rates == {UP: up, DOWN: down}
+    assert seen[-1] == (3_072_000, 3_072_000)
+    await client.beat("w", "b", 1, {"running": []})
+    assert told == [{"running": [], UP: up, DOWN: down}]
+    assert Network(tmp_path / "network.json").rates == {UP: up, DOWN: down}

@@ -10,10 +10,12 @@ import msgspec
 import pytest
 
 from engine.rules.records import read_record
+from engine.training.train import TrainSpec
 from workers.jobs import find
 from workers.jobs.context import JobError, Stopped
 from workqueue.machine.commands import ArtifactRef
 from workqueue.schema import (
+    BenchmarkPayload,
     EvaluatePayload,
     GauntletPayload,
     PlayerSpec,
@@ -96,7 +98,9 @@ def test_selfplay_counts_what_its_shards_hold(tmp_path: Path, store: Store) -> N
 
 
 def test_selfplay_goes_on_at_its_cursor(tmp_path: Path, store: Store) -> None:
-    """A stopped attempt keeps its finished games; the next one plays the rest and names all shards as its own."""
+    """A stopped attempt keeps its finished games; the next one plays others and names all shards as its own."""
+    from engine.data.shards import read_shard
+
     first = Context(tmp_path / "a", store)
     first.stop_after = 220
     with pytest.raises(Stopped):
@@ -106,6 +110,8 @@ def test_selfplay_goes_on_at_its_cursor(tmp_path: Path, store: Store) -> None:
     assert result.games == 40
     assert {ref.sha256 for ref in second.refs} == {shard.sha256 for shard in result.shards}
     assert len(result.shards) == 2
+    seeds = [int(seed) for shard in result.shards for seed in read_shard(store.bytes[shard.sha256]).seeds]
+    assert len(set(seeds)) == len(seeds) == 40
 
 
 @pytest.fixture
@@ -131,7 +137,7 @@ def test_train_publishes_weights_that_play(tmp_path: Path, store: Store, data: t
     assert len(find("gauntlet").run(Context(tmp_path / "b", store), payload).games) == 4
 
 
-def test_a_net_of_another_layout_is_for_another_worker(tmp_path: Path, store: Store) -> None:
+def test_a_net_of_another_layout_is_for_another_worker(tmp_path: Path, store: Store, data: tuple[str, ...]) -> None:
     """A worker of an older or newer build gives the job back as its own fault, whatever would use the net."""
     from engine.nets import store as nets
     from engine.nets.net import Net
@@ -146,10 +152,37 @@ def test_a_net_of_another_layout_is_for_another_worker(tmp_path: Path, store: St
         for kind, payload in (
             ("gauntlet", GauntletPayload("square8", 2, player, (RANDOM,), 2, 1)),
             ("selfplay", msgspec.structs.replace(SELFPLAY, player=player)),
+            ("train", training(data, parent=name)),
+            ("benchmark", BenchmarkPayload("square8", 2, seconds=1, model=name)),
         ):
             with pytest.raises(JobError, match="install the build") as caught:
                 find(kind).run(Context(tmp_path / f"{kind}{number}", store), payload)
             assert (caught.value.cause, caught.value.fault) == ("version.mismatch", "node")
+
+
+def test_every_setting_of_a_training_reaches_the_engine(
+    tmp_path: Path, store: Store, data: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A payload that differs from the defaults everywhere gives a training that does."""
+    asked = TrainPayload(
+        "square8", 2, data, steps=7, seed=8, size="8x2", variant="other", batch_size=9, learning_rate_micro=4000,
+        checkpoint_steps=3, heldout_milli=100, surprise_milli=250,
+    )  # fmt: skip
+    given: list[TrainSpec] = []
+
+    def train(spec: TrainSpec, *_: object, **__: object) -> None:
+        given.append(spec)
+        raise ValueError("seen enough")
+
+    monkeypatch.setattr("engine.training.train.train", train)
+    with pytest.raises(JobError, match="seen enough"):
+        find("train").run(Context(tmp_path / "a", store), asked)
+    assert given == [
+        TrainSpec(
+            board="square8", players=2, steps=7, seed=8, size="8x2", variant="other", batch_size=9, learning_rate=0.004,
+            checkpoint_steps=3, heldout=0.1, surprise=0.25,
+        )
+    ]  # fmt: skip
 
 
 def test_train_resumes_to_the_same_weights(tmp_path: Path, store: Store, data: tuple[str, ...]) -> None:
@@ -231,6 +264,9 @@ def test_verify_plays_games_again_as_they_were_asked_for(tmp_path: Path, store: 
     found = verified(tmp_path, store, shard=data[0], asked=SELFPLAY, again=(7, 8))
     assert found.ok
     assert found.decisions == found.agreed > 20
+    alone, more = (verified(tmp_path, store, shard=data[0], asked=SELFPLAY, again=lots) for lots in ((7,), (7, 1)))
+    assert alone.decisions * 1.2 < found.decisions, "two lots draw two games"
+    assert more.decisions == alone.decisions, "lots that draw the same game play it once"
     first = Context(tmp_path / "a", store)
     first.stop_after = 220
     more = msgspec.structs.replace(SELFPLAY, games=40)
@@ -244,6 +280,14 @@ def test_verify_plays_games_again_as_they_were_asked_for(tmp_path: Path, store: 
     for other in ({"seed": 8}, {"seed": 5}, {"player": PlayerSpec("policy")}, {"board": "hex8"}):
         asked = msgspec.structs.replace(SELFPLAY, **other)
         assert not verified(tmp_path, store, shard=data[0], asked=asked, again=(7,)).ok
+
+
+def test_verify_stops_when_it_is_told_to(tmp_path: Path, store: Store, data: tuple[str, ...]) -> None:
+    """Games that were played again in part are no finding, good or bad."""
+    context = Context(tmp_path / "a", store)
+    context.stop_after = 3
+    with pytest.raises(Stopped):
+        find("verify").run(context, VerifyPayload(shard=data[0], asked=SELFPLAY, again=(0, 1, 2)))
 
 
 def test_verify_tells_how_match_games_really_ended(tmp_path: Path, store: Store) -> None:

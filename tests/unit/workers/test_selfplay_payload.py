@@ -12,19 +12,27 @@ import torch
 from typer.testing import CliRunner
 
 import engine.selfplay
-from engine.nets import inference
+from engine.nets import encoder, inference
+from engine.nets.batch import remembered
 from engine.nets.net import Net
 from engine.nets.store import Manifest, dump
 from engine.players.names import key_of
 from engine.players.player import PlayerConfig
 from engine.rules.geometry import geometry
-from engine.selfplay import ENGINES, TEMPERATURES, SelfplaySpec
+from engine.selfplay import ENGINES, TEMPERATURES, SelfplaySpec, ShardInfo
 from tests.unit.workers.test_engine_jobs import Context, Store
 from workers import cli
 from workers.jobs import find
 from workers.jobs.context import JobError
 from workers.jobs.engine import player_config
-from workqueue.schema import PlayerSpec, SelfplayPayload, TournamentPayload
+from workqueue.schema import (
+    BenchmarkPayload,
+    GauntletPayload,
+    PlayerSpec,
+    SelfplayPayload,
+    TournamentPayload,
+    VerifyPayload,
+)
 
 SHARED = {"board", "players", "games", "seed", "variant", "player", "player_key", "job"}  # set by name or made anew
 OF_THE_RUN = {"max_seconds", "node"}  # the worker bounds the time itself; shards are known by their job
@@ -58,6 +66,28 @@ def test_every_engine_can_be_asked_for(kind: str, tmp_path: Path, store: Store) 
     assert result.positions > 0
     assert result.player_key == asked.player.key
     assert result.resigned + result.controls <= 2
+
+
+def test_who_gave_up_is_counted_over_all_shards(tmp_path: Path, store: Store) -> None:
+    """As the engine counts it: here a side is lost at once in every game, half of them are played on as controls."""
+    counted: list[ShardInfo] = []
+    real = engine.selfplay.play
+
+    def play(*given: Any, on_shard: Any, **named: Any) -> Any:
+        def keep(path: Path, info: ShardInfo) -> None:
+            counted.append(info)
+            on_shard(path, info)
+
+        return real(*given, on_shard=keep, **named)
+
+    asked = payload(store, "gumbel", resign_below_milli=499, resign_run=1, control_share_milli=500, shard_seconds=0)
+    asked = msgspec.structs.replace(asked, games=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.selfplay, "play", play)
+        result = find("selfplay").run(Context(tmp_path / "a", store), asked)
+    assert len(counted) > 1
+    for name in ("resigned", "controls", "controls_wrong"):
+        assert getattr(result, name) == sum(getattr(each, name) for each in counted) > 0
 
 
 def test_every_setting_of_the_engine_has_a_field(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,16 +173,50 @@ def test_what_the_engine_refuses_is_the_payloads_fault(
     assert (raised.value.cause, raised.value.fault) == (cause, fault)
 
 
+@pytest.mark.parametrize("kind", ["selfplay", "gauntlet", "benchmark", "verify"])
 def test_a_runtime_that_is_missing_is_the_machines_fault(
-    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job goes to another worker."""
+    asked = payload(store, "gumbel")
+    [model] = store.bytes
+    jobs = {
+        "selfplay": asked,
+        "gauntlet": GauntletPayload("square8", 2, asked.player, (PlayerSpec("random"),), 2, 1),
+        "benchmark": BenchmarkPayload("square8", 2, seconds=1, model=model),
+    }
+    if kind == "verify":
+        [shard] = find("selfplay").run(Context(tmp_path / "played", store), asked).shards
+        jobs["verify"] = VerifyPayload(shard=shard.sha256, asked=asked, again=(0,))
     monkeypatch.setattr(inference, "installed", lambda name: name == "torch")
     context = Context(tmp_path / "a", store)
     context.backend = "openvino"
     with pytest.raises(JobError, match="not installed") as raised:
-        find("selfplay").run(context, payload(store, "gumbel"))
+        find(kind).run(context, jobs[kind])
     assert raised.value.fault == "node"
+
+
+def test_games_of_a_net_of_another_build_are_played_again_elsewhere(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They say nothing of who played them: the check goes to a worker of the build that the net is for."""
+    asked = payload(store, "gumbel")
+    [shard] = find("selfplay").run(Context(tmp_path / "a", store), asked).shards
+    monkeypatch.setattr(encoder, "ENCODER", "seats-1x1")
+    with pytest.raises(JobError, match="install the build") as raised:
+        find("verify").run(Context(tmp_path / "b", store), VerifyPayload(shard=shard.sha256, asked=asked, again=(0,)))
+    assert (raised.value.cause, raised.value.fault) == ("version.mismatch", "node")
+
+
+def test_a_benchmark_names_the_batch_sizes_of_the_machine(tmp_path: Path, store: Store) -> None:
+    """Those that it remembers, that of the net that it was given among them."""
+    context = Context(tmp_path / "a", store)
+    context.batches = tmp_path / "batches.json"  # type: ignore[assignment]
+    job = BenchmarkPayload("square8", 2, seconds=1, model=next(iter(store.bytes)))
+    result = find("benchmark").run(context, job)
+    assert set(result.rates) == {"games_s/square8_2p", "evals_s/square8_2p"}
+    assert result.batches == {name: each.size for name, each in remembered(context.batches).items()}
+    assert len(result.batches) == 1
 
 
 def test_a_worker_remembers_its_batch_size(tmp_path: Path, store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 
 from engine.nets import batch
 from engine.nets.batch import Batch, batch_for, find_batch, rate_of, remembered
-from engine.nets.buckets import GraphForward, bucket_of, bucket_sizes
+from engine.nets.buckets import GraphForward, Run, bucket_of, bucket_sizes
 from engine.nets.evaluator import NetEvaluator
 from engine.nets.fold import Answer
 from engine.nets.inference import sample_inputs
@@ -67,15 +68,29 @@ def test_rounded_batches_answer_as_the_net_does(net: Net) -> None:
 def test_answers_are_not_overwritten_by_the_next_batch(net: Net) -> None:
     """A search keeps them while it asks for more."""
     forward = GraphForward("torch:f32", Answer(net), WHERE, "cpu", batch_max=16)
+
+    def record(run: Run, device: torch.device) -> Run:
+        """As a graph does: every replay answers in the same memory."""
+        policy, chances = run()
+
+        def replay() -> tuple[torch.Tensor, torch.Tensor]:
+            for kept, found in zip((policy, chances), run(), strict=True):
+                kept.copy_(found)
+            return policy, chances
+
+        return replay
+
+    forward._record = record
     planes, scalars = sample_inputs(WHERE)
-    answers = []
+    answers, kept = [], []
     for k in (0, 8):
         filled = forward.inputs(8)
         filled[0][:], filled[1][:] = planes[k : k + 8], scalars[k : k + 8]
         answers.append(forward.answer(*filled, np.zeros((8, 1), np.int64)))
-    kept = [each.copy() for each in answers[0]]
-    forward.answer(*forward.inputs(8), np.zeros((8, 1), np.int64))
-    assert all(np.array_equal(a, b) for a, b in zip(kept, answers[0], strict=True))
+        kept.append([each.copy() for each in answers[-1]])
+    assert not np.array_equal(kept[0][1], kept[1][1])
+    for before, after in zip(kept, answers, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +107,7 @@ def test_the_batch_grows_until_it_brings_no_more(rates: dict[int, float], chosen
     assert find_batch(lambda size: rates[size], 512) == Batch(chosen, round(rates[chosen]))
 
 
-@pytest.mark.parametrize("error", batch.OUT_OF_MEMORY)
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
 def test_the_batch_grows_until_memory_ends(error: type[Exception]) -> None:
     """What fitted last is taken; nothing at all is an error."""
 
@@ -131,6 +146,34 @@ def test_a_batch_size_is_measured_once(net: Net, tmp_path: Path, monkeypatch: py
     assert key.endswith("/square8_2p/8x1")
     memory.write_text("no json")
     assert batch_for(evaluator, memory) == Batch(32, 80)
+
+
+def test_a_batch_size_is_of_one_number_of_threads(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another number of them is fast with another; one alone is timed by what it computed, which nobody disturbs."""
+    evaluator, found = NetEvaluator(net, WHERE), {}
+    for count in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        found[batch.name_of(evaluator)] = batch.clock_for(evaluator)
+    assert list(found.values()) == [time.process_time, time.perf_counter]
+    assert len(found) == 2
+
+
+def test_jobs_side_by_side_remember_what_each_measured(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes last keeps what the other wrote meanwhile; where nothing can be written the size is found anew."""
+    evaluator, memory = NetEvaluator(net, WHERE), tmp_path / "batches.json"
+
+    def rate(*_: object) -> float:
+        memory.write_text('{"another": {"size": 32, "positions_s": 7}}')
+        return 10.0
+
+    monkeypatch.setattr(batch, "rate_of", rate)
+    assert batch_for(evaluator, memory) == Batch(16, 10)
+    assert remembered(memory).keys() == {"another", batch.name_of(evaluator)}
+    assert list(tmp_path.iterdir()) == [memory]
+    monkeypatch.setattr(batch, "rate_of", lambda *_: 20.0)
+    assert batch_for(evaluator, tmp_path / "missing" / "batches.json") == Batch(16, 20)
 
 
 @pytest.mark.gpu

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.nets import inference
+from engine.nets import inference, runtimes
 from engine.nets.evaluator import NetEvaluator
 from engine.nets.fold import Answer
 from engine.nets.forward import CpuForward, frames, torch_run
@@ -109,11 +109,12 @@ def test_more_rows_than_a_batch_are_answered_in_parts() -> None:
     assert np.allclose(got_chances, chances, atol=1e-5)
 
 
-def test_a_runtime_that_answers_differently_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", ["value", "policy"])
+def test_a_runtime_that_answers_differently_is_refused(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By name it is an error; `auto` passes it over with a warning and takes the next."""
     net, other = trained(WHERE), trained(WHERE)
     with torch.no_grad():
-        other.value.bias += torch.tensor([1.0, 0.0])
+        getattr(other, part).bias[0] += 1.0
     wrong = CpuForward("openvino:f32", WHERE.size, torch_run(Answer(other)))
     with pytest.raises(InferenceError, match=r"openvino:f32 answers differently from torch, by up to 0\.\d+"):
         check_agreement(net, WHERE, wrong, SLACK["f32"])
@@ -129,6 +130,32 @@ def test_a_runtime_that_answers_differently_is_refused(monkeypatch: pytest.Monke
         open_forward(net, WHERE, backend="openvino")
     with pytest.warns(RuntimeWarning, match="openvino:f32 is passed over"):
         assert open_forward(net, WHERE, backend="auto").name == "torch:f32"
+
+
+@pytest.mark.parametrize("error", [ImportError("libtbb.so.12: no such file"), RuntimeError("no CPU plugin")])
+def test_a_runtime_that_does_not_work_is_passed_over(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed but without a library of the system, say: by name it is an error that says what to choose."""
+
+    def broken(*_: object) -> object:
+        raise error
+
+    for name in ("openvino_run", "openvino_has_bf16"):
+        monkeypatch.setattr(runtimes, name, broken)
+    monkeypatch.setattr(inference, "installed", lambda name: name != "onnxruntime")
+    with pytest.warns(RuntimeWarning, match=f"openvino:f32 is passed over: {error}"):
+        assert open_forward(trained(WHERE), WHERE, backend="auto").name == "torch:f32"
+    with pytest.raises(InferenceError, match=f"{error}; choose torch or auto"):
+        open_forward(trained(WHERE), WHERE, backend="openvino")
+
+
+def test_errors_of_onnx_runtime_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are of kinds of its own, when a graph is read and when it runs."""
+    run = runtimes.onnxruntime_run(trained(WHERE), 1)
+    with pytest.raises(RuntimeError, match="planes"):
+        run(np.zeros((1, 1, 1, 1), np.float32), np.zeros((1, 34), np.float32))
+    monkeypatch.setattr(runtimes, "onnx_bytes", lambda _: b"no graph")
+    with pytest.raises(InferenceError, match="onnxruntime:f32 cannot be used here"):
+        open_forward(trained(WHERE), WHERE, backend="onnxruntime")
 
 
 def test_answers_that_are_not_numbers_are_refused() -> None:

@@ -145,6 +145,25 @@ def test_a_player_keeps_what_it_evaluated_and_chooses_alike() -> None:
     assert counts["values", 8][1] < counts["nothing", 8][1]
 
 
+def test_a_row_has_a_tree_of_its_own_where_there_are_enough() -> None:
+    """Asked again in another order hardly anything is evaluated anew; two rows that would share a tree do not."""
+    data, rows = positions(24, 30)
+    rows = rows[legal_of(data, rows, SQUARE)[1] > 4]
+    rng = np.random.default_rng(1)
+    player = GumbelPlayer(RolloutEvaluator(SQUARE), 12, games=24)
+    first, cost = player.choose(data, rows[:3], rng), player.search.evaluations
+    assert cost > 30
+    assert np.array_equal(player.choose(data, rows[:3][::-1], rng)[::-1], first)
+    assert player.search.evaluations < cost + 6  # what did not fit into what is kept
+    kept, fresh = (GumbelPlayer(RolloutEvaluator(SQUARE), 12, games=4, keep=keep) for keep in ("values", "nothing"))
+    data, rows = positions(64, 30)
+    rows = rows[legal_of(data, rows, SQUARE)[1] > 4]
+    alike = rows[rows % 4 == rows[0] % 4][:4]
+    chosen = fresh.choose(data, alike, rng)
+    assert len(set(chosen.tolist())) > 2
+    assert np.array_equal(kept.choose(data, alike, rng), chosen)
+
+
 def test_random_games_judge_alike_and_see_who_is_winning() -> None:
     """Equal positions get equal chances whatever is beside them; they sum to one; a won game is seen."""
     data, rows = positions(8, 60)

@@ -141,3 +141,16 @@ def test_the_crosstable_adds_up(tmp_path: Path) -> None:
     assert table.names[0] == "p0"
     assert text_table(table, ["1"] * 5).row_count == 5
     assert draw_crosstable(table, tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_crosstable_by_hand() -> None:
+    """A tie is half a point for either and first place is shared; who wins more of fewer games stands higher."""
+    games = [Game((0, 1, 2), (1, 1, 3)), Game((0, 1, 2), (2, 3, 1)), Game((2, 0), (2, 1)), Game((0, 1), (2, 1))]
+    games += [Game((1, 2), (2, 1)), Game((3, 1), (1, 2))]
+    table = crosstable(["a", "b", "c", "d"], games)
+    assert table.names == ("d", "c", "a", "b")
+    assert table.order == (3, 2, 0, 1)
+    assert table.points == pytest.approx([1, 2, 1.5, 1.5])
+    assert list(table.played) == [1, 4, 4, 5]
+    assert table.score.tolist() == [[0, 0, 0, 1], [0, 0, 1, 2], [0, 2, 0, 1.5], [0, 1, 1.5, 0]]
+    assert table.games.tolist() == [[0, 0, 0, 1], [0, 0, 3, 3], [0, 3, 0, 3], [1, 3, 3, 0]]
