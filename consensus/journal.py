@@ -53,7 +53,7 @@ class Journal:
     ) -> None:
         self._storage = storage
         self._segment_bytes = segment_bytes
-        self._preallocate_bytes = preallocate_bytes
+        self._zeros = bytes(preallocate_bytes)
         self._entries: list[Entry] = [(b"", *base)]
         self._offsets: list[int] = [0]  # of each entry in its segment
         self._segments: list[_Segment] = []
@@ -140,7 +140,8 @@ class Journal:
         segment = self._segments[-1]
         head = _CHECKED.pack(len(command), self._synced, index, term)
         crc = zlib.crc32(command, zlib.crc32(head))
-        self._buffer += MAGIC + crc.to_bytes(4, "little") + head + command
+        self._buffer += MAGIC + crc.to_bytes(4, "little") + head
+        self._buffer += command
         self._entries.append((command, index, term))
         self._offsets.append(segment.size)
         size = _RECORD.size + len(command)
@@ -154,8 +155,8 @@ class Journal:
         segment = self._segments[-1]
         end = self._written + len(self._buffer)
         if end > self._allocated:
-            self._allocated = end + self._preallocate_bytes
-            self._buffer += bytes(self._preallocate_bytes)
+            segment.file.write(end, self._zeros)
+            self._allocated = end + len(self._zeros)
         segment.file.write(self._written, self._buffer)
         self._written = end
         self._buffer = bytearray()

@@ -57,17 +57,17 @@ class Ledger:
         return [self._one(command) for command in commands]
 
     def _one(self, command: Command) -> bytes | None:
-        client, seq, op, key = command.client, command.seq, command.op, command.key
+        client, seq = command.client, command.seq
         last = self.answered.get(client)
         if last is not None and seq <= last[0]:
             return last[1] if seq == last[0] else None
         outcome: bytes | None = None
-        if op == "put":
-            self.values[key] = command.value
-        elif op == "get":
-            outcome = self.values.get(key)
+        if command.op == "put":
+            self.values[command.key] = command.value
+        elif command.op == "get":
+            outcome = self.values.get(command.key)
         else:
-            outcome = self.values[key] = self.values.get(key, b"") + command.value
+            outcome = self.values[command.key] = self.values.get(command.key, b"") + command.value
         self.answered[client] = (seq, outcome)
         self.applied += 1
         return outcome
