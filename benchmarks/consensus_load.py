@@ -9,7 +9,6 @@ import time
 from typing import Any, cast
 
 import msgspec
-import uvloop
 
 from benchmarks.consensus_voter import KEYS, LENGTH
 from consensus.ledger import Command
@@ -108,4 +107,4 @@ async def main(task: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(uvloop.run(main(json.loads(sys.argv[1])))) + "\n")
+    sys.stdout.write(json.dumps(asyncio.run(main(json.loads(sys.argv[1])))) + "\n")

@@ -9,8 +9,6 @@ import sys
 import time
 from typing import Any
 
-import uvloop
-
 from benchmarks import peers
 from benchmarks.facts import ROOT
 from benchmarks.peers_servers import Servers, Session
@@ -156,4 +154,4 @@ async def run(servers: Servers, processes: int, task: dict[str, Any]) -> tuple[l
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(uvloop.run(Load(json.loads(sys.argv[1])).run())) + "\n")
+    sys.stdout.write(json.dumps(asyncio.run(Load(json.loads(sys.argv[1])).run())) + "\n")

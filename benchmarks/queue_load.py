@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvloop
 
 from workqueue.client import Client
 from workqueue.machine.commands import Claim, Complete, Completion, Enqueue, Free, JobSpec, Requirements
@@ -153,4 +152,4 @@ class Load:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(uvloop.run(Load(json.loads(sys.argv[1])).run())) + "\n")
+    sys.stdout.write(json.dumps(asyncio.run(Load(json.loads(sys.argv[1])).run())) + "\n")
