@@ -85,14 +85,15 @@ async def _compose(config: VoterConfig, stack: contextlib.AsyncExitStack) -> Fro
     tls = voter_client_context(config.cert, config.key, config.ca)
     peers = await stack.enter_async_context(Peers(config.voter.id, voters, tls))
     key = read_secret(config.folder / TOKEN_KEY)
+    leader = Leader(Router(core, peers), config.voter.id)
     return FrontContext(
         config.cluster,
         config.voter,
         config.folder,
         core=core,
         peers=peers,
-        leader=Leader(Router(core, peers), config.voter.id),
-        tokens=Tokens(core, key, frozenset(voter.id for voter in voters), wall_ms),
+        leader=leader,
+        tokens=Tokens(core, key, frozenset(voter.id for voter in voters), wall_ms, leader.tokens),
         metrics=Metrics(),
     )
 

@@ -44,7 +44,7 @@ def _handler(endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.Respon
 
 async def _propose(endpoint: Endpoint, request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
-    identity = context.tokens.authenticate(request, endpoint.role)
+    identity = await context.tokens.authenticate(request, endpoint.role)
     fields = decode_json(await read_body(request) or b"{}")
     if not isinstance(fields, dict):
         raise Problem(422, "invalid", "the body must be a JSON object")
@@ -109,7 +109,7 @@ def _answer(outcome: dict[str, Any]) -> web.Response:
 
 async def _read(endpoint: Endpoint, request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
-    context.tokens.authenticate(request, endpoint.role)
+    await context.tokens.authenticate(request, endpoint.role)
     args: dict[str, object] = dict(request.match_info)
     for param in endpoint.params:
         if param.name in request.query:

@@ -1,7 +1,12 @@
-"""Who is asking: bearer tokens from the replicated list, voters by certificate."""
+"""Who is asking: bearer tokens from the replicated list, voters by certificate.
+
+A token that this voter has not heard of may be one that the others made a moment ago, so it is refused only after the
+leader's list was read. Where no leader answers the caller is told to try elsewhere (503), not that the token is wrong.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from workqueue.http.problem import Problem
@@ -9,20 +14,33 @@ from workqueue.security import Identity, may, token_id_of, token_matches
 from workqueue.tls import voter_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from aiohttp import web
 
     from workqueue.corelink import CoreLink
 
 _BEARER = "bearer "
+_PAUSE_S = 0.05  # from one reading of the leader's list to the next, so that made-up tokens cost it little
 
 
 class Tokens:
-    """Checks callers against the tokens that the core pushed."""
+    """Checks callers against the tokens that the core pushed, or else against the leader's list, by `read_list`."""
 
-    def __init__(self, core: CoreLink, key: bytes, voters: frozenset[str], now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        core: CoreLink,
+        key: bytes,
+        voters: frozenset[str],
+        now_ms: Callable[[], int],
+        read_list: Callable[[], Awaitable[Sequence[dict[str, Any]]]],
+    ) -> None:
         self._core = core
+        self._read_list = read_list
+        self._ahead: dict[str, dict[str, Any]] = {}  # by id, as last read: what the core may still have to apply
+        self._last: asyncio.Future[None] | None = None  # the reading that began last
+        self._next: asyncio.Future[None] | None = None  # one that has not begun
+        self._read_at = 0.0  # loop time at which the last one began
         self.key = key  # of the hashes
         self._voters = voters
         self._now_ms = now_ms
@@ -43,8 +61,12 @@ class Tokens:
         token_id = token_id_of(_bearer(request))
         return token_id if token_id and self.knows(token_id) else ""
 
-    def authenticate(self, request: web.Request, role: str) -> Identity:
-        """Return who sent a request if its role includes `role`; raises Problem (401 or 403)."""
+    async def authenticate(self, request: web.Request, role: str) -> Identity:
+        """Return who sent a request if its role includes `role`.
+
+        Raises Problem (401 or 403), or StreamError when the token is not known here and no leader can be asked.
+        """
+        await self._look_up(token_id_of(_bearer(request)))
         identity = self.identify(request)
         if identity is None:
             raise Problem(401, "unauthorized", "this needs a token: `Authorization: Bearer <token>`")
@@ -57,7 +79,6 @@ class Tokens:
         """Return whose token it is; raises Problem(401)."""
         found = self._find(token_id_of(token))
         known = str(found["hash"]) if found else "0" * 64
-        # Compared in any case, so that time does not tell whether an id exists.
         right = token_matches(self.key, token, known)
         if found is None or not right:
             raise Problem(401, "unauthorized", "no such token; ask an admin for one (`rift token create`)")
@@ -82,11 +103,28 @@ class Tokens:
         expires = int(found.get("expires_ms", 0))
         return not expires or expires > self._now_ms()
 
+    async def _look_up(self, token_id: str) -> None:
+        """Have the leader's list read if this token is not known; all that come before a reading begins share it."""
+        if not token_id or self._find(token_id):
+            return
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._read())
+        await asyncio.shield(self._next)
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._last:
+            await asyncio.wait([self._last])
+            await asyncio.sleep(self._read_at + _PAUSE_S - loop.time())
+        self._last, self._next = self._next, None
+        self._read_at = loop.time()
+        self._ahead = {record["id"]: record for record in await self._read_list()}
+
     def _find(self, token_id: str) -> dict[str, Any] | None:
         for record in self._core.views.get("tokens", ()):
             if record.get("id") == token_id:
                 return dict(record)
-        return None
+        return self._ahead.get(token_id)
 
 
 def _bearer(request: web.Request) -> str:

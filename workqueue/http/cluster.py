@@ -74,7 +74,7 @@ def _json(value: object, status: int = 200) -> web.Response:
 async def create_token(request: web.Request) -> web.Response:
     """Make a token; its text is in this answer and nowhere else."""
     context = request.app[CONTEXT]
-    identity = context.tokens.authenticate(request, "admin")
+    identity = await context.tokens.authenticate(request, "admin")
     wanted = await _body(request, NewToken)
     token_id, token = new_token()
     command = PutToken(token_id, wanted.role, token_hash(context.tokens.key, token), wanted.label, wanted.expires_ms)
@@ -94,15 +94,15 @@ async def _here(holds: Callable[[], bool]) -> None:
 async def list_tokens(request: web.Request) -> web.Response:
     """List what is known of tokens, without hashes."""
     context = request.app[CONTEXT]
-    context.tokens.authenticate(request, "admin")
-    records = msgspec.msgpack.decode((await context.leader.query("tokens", {})).value)
+    await context.tokens.authenticate(request, "admin")
+    records = await context.leader.tokens()
     return _json([{name: value for name, value in record.items() if name != "hash"} for record in records])
 
 
 async def revoke_token(request: web.Request) -> web.Response:
     """Make a token worthless."""
     context = request.app[CONTEXT]
-    identity = context.tokens.authenticate(request, "admin")
+    identity = await context.tokens.authenticate(request, "admin")
     command = RevokeToken(request.match_info["id"], f"revoked by {identity.actor}")
     [outcome] = await context.leader.propose(command, actor=identity.actor)
     _checked(outcome)
@@ -113,7 +113,7 @@ async def revoke_token(request: web.Request) -> web.Response:
 async def heartbeat(request: web.Request) -> web.Response:
     """Take a heartbeat from a worker that keeps no stream open."""
     context = request.app[CONTEXT]
-    context.tokens.authenticate(request, "worker")
+    await context.tokens.authenticate(request, "worker")
     beat = await _body(request, Heartbeat)
     if context.presence is not None:
         context.presence.beat(beat.worker, beat.boot, beat.seq, {})
@@ -123,7 +123,7 @@ async def heartbeat(request: web.Request) -> web.Response:
 async def transfer(request: web.Request) -> web.Response:
     """Hand the leadership over."""
     context = request.app[CONTEXT]
-    context.tokens.authenticate(request, "admin")
+    await context.tokens.authenticate(request, "admin")
     wanted = await _body(request, Transfer)
     known = [voter.id for voter in context.settings.voters]
     if wanted.voter and wanted.voter not in known:
@@ -135,7 +135,7 @@ async def transfer(request: web.Request) -> web.Response:
 async def snapshot(request: web.Request) -> web.Response:
     """Have this voter's core write a snapshot."""
     context = request.app[CONTEXT]
-    context.tokens.authenticate(request, "admin")
+    await context.tokens.authenticate(request, "admin")
     return _json({"index": msgspec.msgpack.decode(await context.core.call("snapshot", ()))})
 
 

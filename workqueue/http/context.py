@@ -65,6 +65,11 @@ class Leader:
         view: View = decode_as(View, await self.router.call("query", (name, dict(args), "linear")))
         return view
 
+    async def tokens(self) -> list[dict[str, Any]]:
+        """Return the records of all tokens, with their hashes."""
+        records: list[dict[str, Any]] = msgspec.msgpack.decode((await self.query("tokens", {})).value)
+        return records
+
 
 class FrontContext:
     """Composed once by the front; handlers receive it."""
@@ -120,7 +125,7 @@ class FrontContext:
 
     async def authenticate(self, request: web.Request, role: str) -> str:
         """Return the actor of a request; raises Problem when it has not at least this role."""
-        return self.tokens.authenticate(request, role).actor
+        return (await self.tokens.authenticate(request, role)).actor
 
 
 CONTEXT = web.AppKey("context", FrontContext)

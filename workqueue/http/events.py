@@ -51,7 +51,7 @@ def _wants_status(request: web.Request) -> bool:
 async def follow(request: web.Request) -> web.StreamResponse:
     """Send events for as long as the caller listens and its token holds."""
     context = request.app[CONTEXT]
-    identity = context.tokens.authenticate(request, "read")
+    identity = await context.tokens.authenticate(request, "read")
     since, documents = _since(request), Documents(context) if _wants_status(request) else None
     with context.metrics.connection(context.settings.limits.connections_max):
         response = web.StreamResponse(headers=_HEADERS)

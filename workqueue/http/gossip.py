@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 async def show(request: web.Request) -> web.Response:
     """Return the cluster's name, its pace of gossip and where voters gossip."""
     context = request.app[CONTEXT]
-    context.tokens.authenticate(request, "worker")
+    await context.tokens.authenticate(request, "worker")
     settings = context.settings
     peering = Peering(
         settings.cluster_id,

@@ -140,14 +140,14 @@ def _membership(context: FrontContext) -> list[dict[str, Any]]:
 async def status(request: web.Request) -> web.Response:
     """Everything about this voter and the cluster in one document."""
     context = request.app[CONTEXT]
-    context.tokens.authenticate(request, "read")
+    await context.tokens.authenticate(request, "read")
     return web.Response(body=msgspec.json.encode(await status_document(context)), content_type="application/json")
 
 
 async def metrics(request: web.Request) -> web.Response:
     """Return Prometheus' text format."""
     context = request.app[CONTEXT]
-    context.tokens.authenticate(request, "read")
+    await context.tokens.authenticate(request, "read")
     document = await status_document(context)
     document["idle_with_eligible_work"] = await _idle_with_eligible_work(context, document["state"])
     text = context.metrics.text(families(document))

@@ -83,7 +83,7 @@ async def keep(app: web.Application) -> AsyncIterator[None]:
 
 async def history(request: web.Request) -> web.Response:
     """Return the samples, oldest first."""
-    request.app[CONTEXT].tokens.authenticate(request, "read")
+    await request.app[CONTEXT].tokens.authenticate(request, "read")
     kept = request.app[HISTORY]
     body = msgspec.json.encode({"step_s": kept.step_s, "samples": list(kept.samples)})
     return web.Response(body=body, content_type="application/json")

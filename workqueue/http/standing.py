@@ -68,7 +68,7 @@ async def standing(context: FrontContext) -> Standing:
 async def answer(request: web.Request) -> web.Response:
     """Tell another voter."""
     context = request.app[CONTEXT]
-    context.tokens.authenticate(request, "voter")
+    await context.tokens.authenticate(request, "voter")
     return web.Response(body=msgspec.json.encode(await standing(context)), content_type="application/json")
 
 

@@ -248,7 +248,7 @@ def _decoded(decode: Any, body: msgspec.Raw) -> Any:
 async def serve(request: web.Request) -> web.WebSocketResponse:
     """Let a client in, and carry its frames until it leaves or its token ends."""
     context = request.app[CONTEXT]
-    identity = context.tokens.authenticate(request, "read")
+    identity = await context.tokens.authenticate(request, "read")
     socket = web.WebSocketResponse(max_msg_size=2 * FRAME_BYTES_MAX, compress=False, heartbeat=HEARTBEAT_S)
     voter = identity.role == "voter"  # without whom this one could not forward, or be forwarded to
     with context.metrics.connection(sys.maxsize if voter else context.settings.limits.connections_max):

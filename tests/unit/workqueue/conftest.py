@@ -97,14 +97,15 @@ async def _front(voter: Voter, core_path: str, closing: contextlib.AsyncExitStac
     cert, key, ca = folder / own.cert, folder / own.key, folder / CA
     async with Peers(own.id, cluster.voters, voter_client_context(cert, key, ca)) as peers:
         secret = read_secret(folder / TOKEN_KEY)
+        leader = Leader(Router(core, peers, hold_s=0.3), own.id)
         voter.context = FrontContext(
             cluster,
             own,
             folder,
             core=core,
             peers=peers,
-            leader=Leader(Router(core, peers, hold_s=0.3), own.id),
-            tokens=Tokens(core, secret, frozenset({own.id}), lambda: 1_000),
+            leader=leader,
+            tokens=Tokens(core, secret, frozenset({own.id}), lambda: 1_000, leader.tokens),
             metrics=Metrics(),
         )
         voter.context.store = open_store(cluster.store, folder / "artifacts", folder)

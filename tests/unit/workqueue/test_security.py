@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from cryptography import x509
 
 from config.cluster import ClusterSettings, VoterAddress, VoterSettings
@@ -26,6 +28,8 @@ from workqueue.tls import server_context, voter_client_context, voter_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from aiohttp import web
 
 
 def test_a_token_is_known_by_its_keyed_hash() -> None:
@@ -55,7 +59,7 @@ def test_a_token_holds_until_its_moment() -> None:
         for name, text, expires_ms in ((timed, timed_text, 1000), (endless, endless_text, 0))
     ]
     core: Any = SimpleNamespace(views={"tokens": records})
-    tokens = Tokens(core, b"key", frozenset(), lambda: now_ms)
+    tokens = Tokens(core, b"key", frozenset(), lambda: now_ms, _no_leader)
     now_ms = 999
     let_in = tokens.check(timed_text)
     assert tokens.still_valid(let_in)
@@ -65,6 +69,123 @@ def test_a_token_holds_until_its_moment() -> None:
     assert refused.value.status == 401
     assert not tokens.still_valid(let_in)
     assert tokens.still_valid(tokens.check(endless_text))
+
+
+async def _no_leader() -> list[dict[str, Any]]:
+    raise StreamError("unavailable", "no leader is known")
+
+
+class Leader:
+    """The leader's list, and how often it was read."""
+
+    def __init__(self, *records: dict[str, Any]) -> None:
+        self.records = list(records)
+        self.reads = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failing = False
+
+    async def read(self) -> list[dict[str, Any]]:
+        self.reads += 1
+        records, failing = list(self.records), self.failing
+        await self.gate.wait()
+        if failing:
+            await _no_leader()
+        return records
+
+
+def _asking(token: str) -> web.Request:
+    return make_mocked_request("GET", "/status", headers={"Authorization": f"Bearer {token}"})
+
+
+def _behind(leader: Leader, *, views: tuple[dict[str, Any], ...] = ()) -> Tokens:
+    core: Any = SimpleNamespace(views={"tokens": views})
+    return Tokens(core, b"key", frozenset(), lambda: 0, leader.read)
+
+
+def _record(role: str = "read", **fields: object) -> tuple[dict[str, Any], str]:
+    name, text = new_token()
+    return {"id": name, "role": role, "hash": token_hash(b"key", text), **fields}, text
+
+
+async def test_a_token_that_only_the_leader_knows_holds() -> None:
+    """A voter that lags lets in whoever has a token that was made a moment ago, and goes on to."""
+    record, text = _record("worker", label="new")
+    leader = Leader(record)
+    tokens = _behind(leader)
+    identity = await tokens.authenticate(_asking(text), "worker")
+    assert (identity.actor, tokens.still_valid(identity), tokens.knows(record["id"])) == ("worker:new", True, True)
+    await tokens.authenticate(_asking(text), "worker")
+    assert leader.reads == 1
+
+
+async def test_the_leaders_word_on_a_token_is_checked_as_the_own() -> None:
+    """A secret that is not the token's, a revoked token and a role that is too low are refused after it too."""
+    (record, text), (revoked, old) = _record(), _record(revoked_ms=1)
+    tokens = _behind(Leader(record, revoked))
+    for wanted, token, status in (("read", text[:-1] + "~", 401), ("read", old, 401), ("admin", text, 403)):
+        with pytest.raises(Problem) as refused:
+            await tokens.authenticate(_asking(token), wanted)
+        assert refused.value.status == status
+
+
+async def test_what_the_core_pushed_comes_before_what_was_read() -> None:
+    """A token that was read while it held is refused once the core has applied its end."""
+    record, text = _record()
+    core: Any = SimpleNamespace(views={"tokens": ()})
+    tokens = Tokens(core, b"key", frozenset(), lambda: 0, Leader(record).read)
+    identity = await tokens.authenticate(_asking(text), "read")
+    core.views["tokens"] = ({**record, "revoked_ms": 5},)
+    assert not tokens.still_valid(identity)
+    with pytest.raises(Problem, match="revoked"):
+        await tokens.authenticate(_asking(text), "read")
+
+
+async def test_an_unknown_token_is_wrong_only_by_the_leaders_word() -> None:
+    """401 when the leader does not know it either; without a leader nobody can say, so it is not called wrong."""
+    record, text = _record()
+    leader = Leader()
+    tokens = _behind(leader)
+    with pytest.raises(Problem, match="no such token"):
+        await tokens.authenticate(_asking(text), "read")
+    leader.failing = True
+    with pytest.raises(StreamError, match="no leader"):
+        await tokens.authenticate(_asking(text), "read")
+    leader.failing, leader.records = False, [record]
+    assert (await tokens.authenticate(_asking(text), "read")).token_id == record["id"]
+
+
+async def test_made_up_tokens_share_readings_of_the_leaders_list() -> None:
+    """However many come at once: one reading under way, one for all who came after it began, then a pause."""
+    leader = Leader()
+    tokens = _behind(leader)
+    leader.gate.clear()
+    first = asyncio.create_task(tokens.authenticate(_asking(_record()[1]), "read"))
+    async with asyncio.timeout(5):
+        while not leader.reads:
+            await asyncio.sleep(0)
+    record, text = _record()
+    leader.records.append(record)  # after the first reading began, so that it cannot be in its answer
+    rest = [asyncio.create_task(tokens.authenticate(_asking(_record()[1]), "read")) for _ in range(100)]
+    late = asyncio.create_task(tokens.authenticate(_asking(text), "read"))
+    await asyncio.sleep(0)
+    leader.gate.set()
+    answers = await asyncio.gather(first, *rest, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Problem] * 101
+    assert (await late).token_id == record["id"]
+    assert leader.reads == 2
+
+
+async def test_known_tokens_and_none_ask_nobody() -> None:
+    """Neither a token that is known here, nor a caller that names none, costs a reading."""
+    record, text = _record()
+    leader = Leader()
+    tokens = _behind(leader, views=(record,))
+    await tokens.authenticate(_asking(text), "read")
+    for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": "Basic eDp5"}):
+        with pytest.raises(Problem):
+            await tokens.authenticate(make_mocked_request("GET", "/status", headers=headers), "read")
+    assert leader.reads == 0
 
 
 def test_roles_include_the_lower_ones() -> None:
