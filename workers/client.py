@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from workers.network import DOWN, UP, Network
-from workqueue.blocks import Shares, Throttle
+from workqueue.blocks import BLOCK_BYTES, Shares, Throttle
 from workqueue.client import Client
 from workqueue.errors import Unavailable
-from workqueue.store import BLOCK_BYTES
 from workqueue.transfer import PROVIDER, ForJob, get_artifact, put_artifact
 
 if TYPE_CHECKING:

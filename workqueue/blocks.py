@@ -9,8 +9,6 @@ from collections import OrderedDict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from workqueue.store import BLOCK_BYTES
-
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from pathlib import Path
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     Block = bytes | memoryview
     Sink = Callable[[Block], None]
 
+BLOCK_BYTES = 1 << 20
 AHEAD = 4  # blocks that may wait to be written; whoever gives one may use its memory again that many later
 SHARES_MAX = 1_000  # names whose rate is remembered
 

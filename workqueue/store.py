@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from config.errors import AppError
+from workqueue.blocks import BLOCK_BYTES
 from workqueue.errors import CorruptArtifact
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from workqueue.blocks import Block
 
 log = structlog.get_logger()
-BLOCK_BYTES = 1 << 20
 SYNC_BYTES = 16 << 20
 _PIECE_BYTES = 512 << 10  # of a write: for larger ones the kernel looks for large free pages, which takes long
 LEFT_S = 86_400.0  # an upload that nobody goes on with for so long is dropped

@@ -14,7 +14,8 @@ from obstore.exceptions import BaseError as ObjectStoreError
 from obstore.store import S3Store as ObjectStore
 
 from config.errors import ConfigError
-from workqueue.store import BLOCK_BYTES, StoreError, is_name
+from workqueue.blocks import BLOCK_BYTES
+from workqueue.store import StoreError, is_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

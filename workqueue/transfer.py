@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 import aiohttp
 import msgspec
 
-from workqueue.blocks import Throttle, gather_blocks, pipe, read_blocks
+from workqueue.blocks import BLOCK_BYTES, Throttle, gather_blocks, pipe, read_blocks
 from workqueue.errors import CorruptArtifact, Rejected, Unavailable
 from workqueue.machine.commands import ArtifactRef
 from workqueue.mirror import OFFSET, Mirror
-from workqueue.store import BLOCK_BYTES, digest_file
+from workqueue.store import digest_file
 
 if TYPE_CHECKING:
     import ssl

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from aiohttp import web
 
-from workqueue.blocks import pipe
+from workqueue.blocks import BLOCK_BYTES, pipe
 from workqueue.errors import ClientError, CorruptArtifact
 from workqueue.http.bandwidth import Bandwidth
 from workqueue.http.copies import Copies
@@ -25,7 +25,7 @@ from workqueue.http.problem import Problem
 from workqueue.machine.commands import ArtifactRef, DropHolder, RegisterArtifact
 from workqueue.machine.outcomes import Refused
 from workqueue.mirror import OFFSET
-from workqueue.store import BLOCK_BYTES, StoreError, is_name
+from workqueue.store import StoreError, is_name
 from workqueue.transfer import Stored
 
 if TYPE_CHECKING:
