@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +21,19 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
 
 async def read(voters: Cluster, voter: str, since: int, count: int) -> list[dict[str, Any]]:
-    """The first `count` events after `since`, from one voter."""
+    """The first `count` events after `since`, from one voter; a listener connects again when its connection breaks."""
     url = next(each.http for each in voters.voters if each.id == voter) + "/v1/events"
-    headers = {"Authorization": f"Bearer {voters.token()}", "Last-Event-ID": str(since)}
-    tls, found = client_context(voters.created.ca), []
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(url, headers=headers, ssl=tls) as got,
-        asyncio.timeout(20),
-    ):
+    tls, found = client_context(voters.created.ca), list[dict[str, Any]]()
+    async with aiohttp.ClientSession() as session, asyncio.timeout(20):
         while len(found) < count:
-            line = (await got.content.readline()).decode()
-            if line.startswith("data: "):
-                found.append(json.loads(line[6:]))
+            last = found[-1]["seq"] if found else since
+            headers = {"Authorization": f"Bearer {voters.token()}", "Last-Event-ID": str(last)}
+            with contextlib.suppress(aiohttp.ClientConnectionError):
+                async with session.get(url, headers=headers, ssl=tls) as got:
+                    got.raise_for_status()
+                    while len(found) < count and (line := (await got.content.readline()).decode()):
+                        if line.startswith("data: "):
+                            found.append(json.loads(line[6:]))
     return found
 
 
