@@ -2,11 +2,13 @@
 
     python -m benchmarks.queue                      # everything, about five minutes
     python -m benchmarks.queue --only closed,idle   # some of it
+    python -m benchmarks.queue --only failover --trials 50   # the leader killed under load; five minutes
     python -m benchmarks.queue --only claims        # 1,000 workers claim while 100,000 jobs of 12 configs wait
     python -m benchmarks.queue --only memory --voters 1 --jobs 1000000   # what a million jobs cost; some minutes
     python -m benchmarks.queue --peers --only closed,pipeline,enqueue,idle   # each point also on etcd, RabbitMQ, NATS
 
-Writes benchmarks/results/queue.json. Clients are processes of their own and talk to the leader, except in `failover`.
+Writes benchmarks/results/queue.json; `claims`, `failover` or `memory` alone a file of its own, as queue-claims.json.
+Clients are processes of their own and talk to the leader, except in `failover`.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ KIND = "bench"
 BIG = Capability(1_000_000, 1_000_000, 1_000_000, kinds=(KIND,))
 CONFIGS = [f"{board}_{players}p" for board in ("square8", "square19", "hexagonal", "hex8") for players in (2, 3, 4)]
 PEERS: dict[str, Servers] = {}  # those that run beside our voters, by name
+ALONE = {"claims", "failover", "memory"}  # whose figures have a file of their own
 PEER_SORTS = {"closed", "produce", "consume", "fill", "idle"}
 _runs = iter(range(1, 1 << 30))
 
@@ -332,10 +335,12 @@ if __name__ == "__main__":
     parser.add_argument("--jobs", type=int, default=1_000_000, help="how many wait in `memory`")
     parser.add_argument("--port", type=int, default=23900, help="first of the voters' ports")
     parser.add_argument("--peers", action="store_true", help="also run each point on the peers that are installed")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/queue.json")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    alone = f"-{options.only}" if options.only in ALONE else ""
+    out = options.out or ROOT / f"benchmarks/results/queue{alone}.json"
     with tempfile.TemporaryDirectory(prefix="riftq-bench-", dir=os.environ.get("RIFT_BENCH_DIR")) as scratch:
         work = main(options, Path(scratch))
         found = asyncio.run(with_peers(work, Path(scratch)) if options.peers else work)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(found, indent=1) + "\n")
