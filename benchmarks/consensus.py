@@ -408,7 +408,8 @@ _COLUMNS = (("p50_ms", 9), ("p99_ms", 9), ("cpu_us_op_leader", 14), ("cpu_us_op_
 
 async def run(options: Options, scratch: Path) -> dict[str, Any]:
     """Run the scenarios that were asked for."""
-    report: dict[str, Any] = {"machine": facts(), "options": {k: str(v) for k, v in vars(options).items()}, "rows": {}}
+    asked = {name: str(value) for name, value in vars(options).items() if name != "out"}
+    report: dict[str, Any] = {"machine": facts(), "options": asked, "rows": {}}
     for name in options.only.split(","):
         print(f"{name} ...", flush=True)
         report["rows"] |= await SCENARIOS[name](options, scratch / name)
@@ -439,9 +440,9 @@ def parse() -> Options:
 
 
 if __name__ == "__main__":
-    asked = parse()
+    chosen = parse()
     with tempfile.TemporaryDirectory(prefix="riftq-bench-", dir=os.environ.get("RIFT_BENCH_DIR")) as folder:
-        found = asyncio.run(run(asked, Path(folder)))
+        found = asyncio.run(run(chosen, Path(folder)))
     print(table(found["rows"]))
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps(found, indent=1) + "\n")
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    chosen.out.write_text(json.dumps(found, indent=1) + "\n")

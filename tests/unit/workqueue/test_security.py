@@ -176,6 +176,18 @@ async def test_made_up_tokens_share_readings_of_the_leaders_list() -> None:
     assert leader.reads == 2
 
 
+async def test_made_up_tokens_one_after_the_other_wait_between_readings() -> None:
+    """Whoever tries them in a row makes a voter read the leader's list at most twenty times a second."""
+    leader = Leader()
+    tokens, loop = _behind(leader), asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(5):
+        with pytest.raises(Problem, match="no such token"):
+            await tokens.authenticate(_asking(_record()[1]), "read")
+    assert leader.reads == 5
+    assert loop.time() - began >= 4 * 0.05 - 0.005  # the loop's clock counts milliseconds
+
+
 async def test_known_tokens_and_none_ask_nobody() -> None:
     """Neither a token that is known here, nor a caller that names none, costs a reading."""
     record, text = _record()
