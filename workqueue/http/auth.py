@@ -78,9 +78,7 @@ class Tokens:
     def check(self, token: str) -> Identity:
         """Return whose token it is; raises Problem(401)."""
         found = self._find(token_id_of(token))
-        known = str(found["hash"]) if found else "0" * 64
-        right = token_matches(self.key, token, known)
-        if found is None or not right:
+        if found is None or not token_matches(self.key, token, str(found["hash"])):
             raise Problem(401, "unauthorized", "no such token; ask an admin for one (`rift token create`)")
         expires = int(found.get("expires_ms", 0))
         if found.get("revoked") or found.get("revoked_ms") or (expires and expires <= self._now_ms()):
