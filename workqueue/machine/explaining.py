@@ -9,18 +9,12 @@ from workqueue.machine import views as v
 from workqueue.machine.commands import Capability, Free, Requirements
 from workqueue.machine.ledger import Ledger
 from workqueue.machine.outcomes import Code, Refused
-from workqueue.machine.scheduling import BucketKey, ability, device_for, share_of, unable, unwanted
+from workqueue.machine.scheduling import BucketKey, ability, bucket_of, device_for, unable, unwanted
 from workqueue.machine.state import Job, Worker
 from workqueue.machine.transitions import State as JobState
 
 FITS = "fits"
 BUCKETS_MAX = 1_000  # shown of those that wait
-
-
-def key_of(job: Job) -> BucketKey:
-    """Return the bucket that a job is in when it is available."""
-    spec = job.spec
-    return BucketKey(share_of(job), spec.config, spec.kind, spec.requires, job.rules, spec.group, spec.group_limit)
 
 
 def free_of(ledger: Ledger, worker: Worker) -> Free:
@@ -124,7 +118,7 @@ def _explain_job(ledger: Ledger, name: str) -> v.Explanation | Refused:
         return found
     if found.state is not JobState.AVAILABLE:
         return v.Explanation(name, _standing(ledger, found), {})
-    key = key_of(found)
+    key = bucket_of(found)
     workers = ledger.state.workers
     each = {worker: obstacles(ledger, key, workers[worker]) for worker in sorted(workers)}
     counts = Counter(reason for reasons in each.values() for reason in reasons or (FITS,))

@@ -9,7 +9,7 @@ from workqueue.machine.ledger import Ledger
 from workqueue.machine.outcomes import Changed, Code, Enqueued, Outcome, Refused
 from workqueue.machine.payloads import read_payload, rules_of
 from workqueue.machine.state import Job
-from workqueue.machine.transitions import ENDED, Trigger
+from workqueue.machine.transitions import AVAILABLE, ENDED, SCHEDULED, Trigger
 from workqueue.machine.transitions import State as JobState
 from workqueue.schema import KINDS, Schema
 
@@ -18,6 +18,7 @@ QUEUE_BYTES_MAX = 512 << 20  # of payloads: every voter keeps them in memory
 FULL_RETRY_MS = 5_000
 ID_MAX = 200
 PAYLOAD_MAX = 1 << 20
+_ENDED_EVENTS = {state: f"job.{state.value}" for state in ENDED}
 
 
 class _BadJobError(AppError):
@@ -75,6 +76,8 @@ def _problem(ledger: Ledger, spec: JobSpec, uniques: set[str], seen: set[str]) -
         return Refused(Code.INVALID, f"job {spec.id!r}: {wrong}")
     if spec.id in ledger.dependents:
         return Refused(Code.INVALID, f"job {spec.id!r} was archived and others still name it; choose another id")
+    if not spec.depends_on:
+        return None
     missing = [name for name in spec.depends_on if name not in ledger.jobs and name not in seen]
     if missing or spec.id in spec.depends_on:
         return Refused(Code.INVALID, f"job {spec.id!r} depends on {(missing or [spec.id])[0]!r}, which it cannot")
@@ -105,7 +108,7 @@ def _insert(ledger: Ledger, spec: JobSpec, payload: Schema | None) -> None:
     state.order += 1
     waits = spec.run_at_ms > state.now_ms or spec.depends_on or spec.conditions
     job = Job(
-        spec, state.order, JobState.SCHEDULED if waits else JobState.AVAILABLE, state.now_ms,
+        spec, state.order, SCHEDULED if waits else AVAILABLE, state.now_ms,
         available_ms=state.now_ms, due_ms=spec.run_at_ms, rules=rules_of(payload), actor=ledger.actor,
     )  # fmt: skip
     ledger.need(job, payload)
@@ -118,24 +121,33 @@ def _insert(ledger: Ledger, spec: JobSpec, payload: Schema | None) -> None:
             totals.games_at_training = totals.games
 
 
-def ended(ledger: Ledger, job: Job) -> None:
+def ended(ledger: Ledger, job: Job, payload: Schema | None = None) -> None:
     """Do what the end of a job asks for: references go, dependents are looked at. The job's state is an ended one.
 
-    A dependent may end in turn; chains are as long as producers make them, so this does not recurse.
+    `payload` is the job's, if it has been read. A dependent may end in turn; chains are as long as producers make them,
+    so this does not recurse.
     """
+    _end(ledger, job, payload or read_payload(job.spec))
+    if job.spec.id in ledger.dependents:
+        _look_at_dependents(ledger, job)
+
+
+def _look_at_dependents(ledger: Ledger, job: Job) -> None:
     ends = [job]
     for each in ends:
-        _end(ledger, each)
+        if each is not job:
+            _end(ledger, each, read_payload(each.spec))
         for name in sorted(ledger.dependents.get(each.spec.id, ())):
             waiting = ledger.jobs.get(name)
             if waiting is not None and release_scheduled(ledger, name) and waiting.state in ENDED:
                 ends.append(waiting)
 
 
-def _end(ledger: Ledger, job: Job) -> None:
+def _end(ledger: Ledger, job: Job, payload: Schema | Refused | None) -> None:
+    spec = job.spec
     job.ended_ms = ledger.now_ms
-    ledger.need(job, read_payload(job.spec), -1)
-    ledger.emit(f"job.{job.state}", job.spec.id, kind=job.spec.kind, config=job.spec.config, reason=job.reason)
+    ledger.need(job, payload, -1)
+    ledger.emit(_ENDED_EVENTS[job.state], spec.id, kind=spec.kind, config=spec.config, reason=job.reason)
 
 
 def release(ledger: Ledger, job: Job) -> bool:

@@ -40,7 +40,9 @@ from workqueue.machine.outcomes import (
 )
 from workqueue.machine.payloads import read_payload, read_result
 from workqueue.machine.scheduling import (
+    SHARES,
     BucketKey,
+    Offer,
     ability,
     charge,
     choose,
@@ -48,20 +50,19 @@ from workqueue.machine.scheduling import (
     lack,
     offers_of,
     reserve,
-    share_of,
     unable,
     unwanted,
     weight_of,
 )
 from workqueue.machine.state import NIL, Cause, Job, Worker
-from workqueue.machine.transitions import ENDED, Trigger
+from workqueue.machine.transitions import COMPLETED, ENDED, RUNNING, Trigger
 from workqueue.machine.transitions import State as JobState
-from workqueue.schema import Schema
 
 OTHER_FAULTS_MAX = 20
 NODE_FAULTS_MAX = 5
 CAUSES_MAX = 10
 CLAIM_MAX = 1000
+_CLAIM, _COMPLETE, _COMPLETED = Trigger.CLAIM, Trigger.COMPLETE, COMPLETED.value
 
 
 def halted(ledger: Ledger, key: BucketKey) -> bool:
@@ -80,50 +81,58 @@ def claim(ledger: Ledger, command: Claim) -> Outcome:
         return Refused(Code.QUARANTINED, f"worker {worker.id} is quarantined: {worker.reason}", 10_000)
     if worker.drain:
         return Empty(5_000)
-    leases: list[Lease] = []
-    able = ability(worker.capability, command.kinds)
-    free = command.free
+    state, ready = ledger.state, ledger.ready
+    free, leases = command.free, []
+    weights: dict[str, int] = {}
 
     def open_now(key: BucketKey) -> bool:
         need = key.requires
         named = (need.avoid or need.labels) and unwanted(need, worker.id)
-        return not (named or lack(need, free, 0) or ledger.ready.full(key) or halted(ledger, key))
+        return not (named or lack(need, free, 0) or ready.full(key) or halted(ledger, key))
 
-    while len(leases) < min(command.limit, CLAIM_MAX):
-        kept = reservations.only(ledger, worker.id)
-        offers = offers_of([] if unable(kept, able) else [kept]) if kept else ledger.ready.offers(able)
-        chosen = choose(ledger.state, ledger.ready, ledger.jobs, offers, open_now)
-        if chosen is None:
+    generation, offers = -1, list[Offer]()
+    for _ in range(min(command.limit, CLAIM_MAX)):
+        if generation != ready.generation or state.reservations:  # with its job begun a worker is kept free no more
+            generation, offers = ready.generation, _offers(ledger, worker, command.kinds)
+        choice = choose(state, ready, ledger.jobs, offers, open_now)
+        if choice is None:
             break
-        key, name = chosen
-        job = ledger.jobs[name]
-        device = device_for(key.requires, free) if key.requires.device or key.requires.vram_mb else -1
-        free = reserve(key.requires, free, device)
-        leases.append(_grant(ledger, job, worker, device))
+        offer, config, key, name = choice
+        if offer.name not in weights:
+            weights[offer.name] = weight_of(offer.name, ledger.settings, state.kinds)
+        charge(state, SHARES, offer.clock, weights[offer.name])
+        charge(state, offer.scope, config.clock, 1)
+        need = key.requires
+        device = device_for(need, free) if need.device or need.vram_mb else -1
+        free = reserve(need, free, device)
+        leases.append(_grant(ledger, ledger.jobs[name], worker, device))
     return Granted(tuple(leases)) if leases else Empty()
 
 
+def _offers(ledger: Ledger, worker: Worker, kinds: tuple[str, ...]) -> list[Offer]:
+    able = ability(worker.capability, kinds)
+    kept = reservations.only(ledger, worker.id)
+    return ledger.ready.offers(able) if kept is None else offers_of([] if unable(kept, able) else [kept])
+
+
 def _grant(ledger: Ledger, job: Job, worker: Worker, device: int) -> Lease:
-    share, config = share_of(job), job.spec.config
-    charge(ledger.state, "share", share, weight_of(share, ledger.settings, ledger.state.kinds))
-    charge(ledger.state, f"config:{share}", config, 1)
-    job.attempt += 1
+    spec, now_ms = job.spec, ledger.state.now_ms
+    job.attempt = attempt = job.attempt + 1
     job.worker, job.boot, job.device = worker.id, worker.boot, device
-    job.started_ms = ledger.now_ms
-    job.lease_until_ms = ledger.now_ms + job.spec.lease_ms
+    job.started_ms = now_ms
+    job.lease_until_ms = now_ms + spec.lease_ms
     job.progress = NIL
-    ledger.move(job, Trigger.CLAIM)
-    spec = job.spec
-    ledger.emit("job.claimed", spec.id, kind=spec.kind, config=config, worker=worker.id, attempt=job.attempt)
+    ledger.move(job, _CLAIM)
+    ledger.emit("job.claimed", spec.id, kind=spec.kind, config=spec.config, worker=worker.id, attempt=attempt)
     return Lease(
-        spec.id, job.attempt, spec.kind, spec.payload, config, spec.lease_ms, spec.total_ms_max, job.cursor, device,
+        spec.id, attempt, spec.kind, spec.payload, spec.config, spec.lease_ms, spec.total_ms_max, job.cursor, device,
         spec.requires,
     )  # fmt: skip
 
 
 def _held(ledger: Ledger, name: str, attempt: int, worker: str) -> Job | Refused:
     job = ledger.jobs.get(name)
-    if job is None or job.state is not JobState.RUNNING or job.attempt != attempt:
+    if job is None or job.state is not RUNNING or job.attempt != attempt:
         now = f"attempt {job.attempt}, {job.state.value}" if job else "forgotten"
         return Refused(Code.STALE_ATTEMPT, f"attempt {attempt} of job {name} has no lease any more", current=now)
     if job.worker != worker:
@@ -160,16 +169,18 @@ def complete(ledger: Ledger, command: Complete) -> Outcome:
 
 def _complete(ledger: Ledger, worker_id: str, item: Completion) -> Settled | Refused:
     known = ledger.jobs.get(item.job)
-    if known is not None and known.state is JobState.COMPLETED and known.attempt == item.attempt:
-        return Settled(item.job, known.state.value)  # the same completion once more
+    if known is not None and known.state is COMPLETED and known.attempt == item.attempt:
+        return Settled(item.job, _COMPLETED)  # the same completion once more
     job = _held(ledger, item.job, item.attempt, worker_id)
     if isinstance(job, Refused):
         return job
-    missing = [ref.sha256 for ref in item.artifacts if ref.sha256 not in ledger.state.artifacts]
-    if missing:
-        return Refused(Code.ARTIFACT_MISSING, f"artifact {missing[0]} is not stored; upload it first", 500)
+    for ref in item.artifacts:
+        if ref.sha256 not in ledger.state.artifacts:
+            return Refused(Code.ARTIFACT_MISSING, f"artifact {ref.sha256} is not stored; upload it first", 500)
     payload = read_payload(job.spec)
-    result = read_result(job, item)
+    if isinstance(payload, Refused):  # taken in by a version that read it otherwise
+        return payload
+    result = read_result(job, item, payload)
     if isinstance(result, Refused):
         return result
     worker = ledger.state.workers.get(worker_id)
@@ -177,10 +188,11 @@ def _complete(ledger: Ledger, worker_id: str, item: Completion) -> Settled | Ref
         worker.completed += 1
         worker.node_faults = 0
     job.result, job.artifacts = ledger.sharing.raw(item.result), item.artifacts
-    ledger.move(job, Trigger.COMPLETE)
-    apply_result(ledger, job, payload if isinstance(payload, Schema) else None, result)
-    ended(ledger, job)
-    return Settled(item.job, job.state.value)
+    ledger.move(job, _COMPLETE)
+    if result is not None:
+        apply_result(ledger, job, payload, result)
+    ended(ledger, job, payload)
+    return Settled(item.job, _COMPLETED)
 
 
 def fail(ledger: Ledger, command: Fail) -> Outcome:

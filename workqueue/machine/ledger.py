@@ -19,7 +19,7 @@ from workqueue.machine.payloads import artifacts_of, named_in, read_payload
 from workqueue.machine.scheduling import Ready, workers_named
 from workqueue.machine.sharing import Sharing
 from workqueue.machine.state import NIL, AuditEntry, Event, Job, Match, State, Worker
-from workqueue.machine.transitions import ENDED, TABLE, Trigger
+from workqueue.machine.transitions import AVAILABLE, ENDED, RETRYABLE, RUNNING, SCHEDULED, TABLE, Trigger
 from workqueue.machine.transitions import State as JobState
 from workqueue.schema import Schema
 
@@ -95,10 +95,15 @@ class Ledger:
 
     def move(self, job: Job, trigger: Trigger) -> None:
         """Take the one step that the table allows; the caller has checked that it does."""
-        target = TABLE[job.state, trigger]
+        source = job.state
+        target = TABLE[source, trigger]
         self._leave(job)
         job.state = target
         self._enter(job)
+        if target in ENDED:
+            self._end_life(job)
+        elif source in ENDED:
+            self._begin_life(job)
 
     def can(self, job: Job, trigger: Trigger) -> bool:
         """Whether the table allows it."""
@@ -110,10 +115,13 @@ class Ledger:
         self.jobs[job.spec.id] = job
         self._depend(job)
         self._enter(job)
+        self._begin_life(job)
 
     def _share(self, job: Job) -> None:
         self.sharing.spec(job.spec)
-        job.rules, job.actor = self.sharing.same(job.rules), self.sharing.same(job.actor)
+        job.actor = self.sharing.same(job.actor)
+        if job.rules:
+            job.rules = self.sharing.same(job.rules)
 
     def _depend(self, job: Job) -> None:
         for name in job.spec.depends_on:
@@ -129,66 +137,62 @@ class Ledger:
                 del self.dependents[name]
 
     def _leave(self, job: Job) -> None:
-        spec = job.spec
-        key = (job.state, spec.kind, spec.config)
-        self.counts[key] -= 1
-        if not self.counts[key]:
-            del self.counts[key]
-        match job.state:
-            case JobState.AVAILABLE:
-                self.ready.remove(job)
-            case JobState.RUNNING:
-                self.running[job.worker].discard(spec.id)
-                if spec.group:
-                    self.ready.group_running[spec.group] -= 1
-                    self.claimable_version += 1
-            case JobState.SCHEDULED:
-                self.conditional.discard(spec.id)
-            case _:
-                pass
-        if job.state not in ENDED:
-            self.live -= 1
-            self.payload_bytes -= len(spec.payload)
-            self._name(spec, -1)
+        spec, state, counts = job.spec, job.state, self.counts
+        key = state, spec.kind, spec.config
+        counts[key] = left = counts[key] - 1
+        if not left:
+            del counts[key]
+        if state is AVAILABLE:
+            self.ready.remove(job)
+        elif state is RUNNING:
+            self.running[job.worker].discard(spec.id)
+            if spec.group:
+                self.ready.group_running[spec.group] -= 1
+                self.claimable_version += 1
+        elif state is SCHEDULED:
+            self.conditional.discard(spec.id)
 
     def _enter(self, job: Job) -> None:
-        spec = job.spec
-        self.counts[job.state, spec.kind, spec.config] += 1
-        match job.state:
-            case JobState.AVAILABLE:
-                self.ready.add(job)
-                self.claimable_version += 1
-            case JobState.RUNNING:
-                self.running[job.worker].add(spec.id)
-                if spec.group:
-                    self.ready.group_running[spec.group] += 1
-                self.watch(job)
-            case JobState.SCHEDULED:
-                self.wake_at(max(job.due_ms, self.now_ms), job.order, spec.id)
-                if spec.conditions:
-                    self.conditional.add(spec.id)
-            case JobState.RETRYABLE:
-                self.wake_at(job.due_ms, job.order, spec.id)
-            case _:
-                pass
-        self._enter_life(job)
+        spec, state = job.spec, job.state
+        self.counts[state, spec.kind, spec.config] += 1
+        if state is AVAILABLE:
+            self.ready.add(job)
+            self.claimable_version += 1
+        elif state is RUNNING:
+            self.running[job.worker].add(spec.id)
+            if spec.group:
+                self.ready.group_running[spec.group] += 1
+            self.watch(job)
+        elif state is SCHEDULED:
+            self.wake_at(max(job.due_ms, self.now_ms), job.order, spec.id)
+            if spec.conditions:
+                self.conditional.add(spec.id)
+        elif state is RETRYABLE:
+            self.wake_at(job.due_ms, job.order, spec.id)
+        if spec.wait_ms_max and (state is AVAILABLE or state is SCHEDULED):
+            self.wake_at(job.enqueued_ms + spec.wait_ms_max, job.order, spec.id)
 
-    def _enter_life(self, job: Job) -> None:
+    def _begin_life(self, job: Job) -> None:
         spec = job.spec
-        if job.state in ENDED:
-            if spec.unique and self.unique.get(spec.unique) == spec.id:
-                del self.unique[spec.unique]
-        else:
-            self.live += 1
-            self.payload_bytes += len(spec.payload)
-            self._name(spec, 1)
-            if spec.unique:
-                self.unique[spec.unique] = spec.id
-            if spec.wait_ms_max and job.state in {JobState.AVAILABLE, JobState.SCHEDULED}:
-                self.wake_at(job.enqueued_ms + spec.wait_ms_max, job.order, spec.id)
+        self.live += 1
+        self.payload_bytes += len(spec.payload)
+        self._name(spec, 1)
+        if spec.unique:
+            self.unique[spec.unique] = spec.id
+
+    def _end_life(self, job: Job) -> None:
+        spec = job.spec
+        self.live -= 1
+        self.payload_bytes -= len(spec.payload)
+        self._name(spec, -1)
+        if spec.unique and self.unique.get(spec.unique) == spec.id:
+            del self.unique[spec.unique]
 
     def _name(self, spec: JobSpec, change: int) -> None:
-        for name in workers_named(spec.requires):
+        need = spec.requires
+        if not need.labels and not need.avoid:
+            return
+        for name in workers_named(need):
             self.named[name] += change
             if not self.named[name]:
                 del self.named[name]
@@ -247,6 +251,7 @@ class Ledger:
             self._depend(job)
             self._enter(job)
             if job.state not in ENDED:
+                self._begin_life(job)
                 self.need(job, read_payload(job.spec))
         for lock in self.state.locks.values():
             for place in lock.places:

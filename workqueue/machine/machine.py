@@ -73,7 +73,7 @@ HANDLERS: dict[type[c.Command], Callable[[Ledger, Any], Outcome]] = {
 }
 _DEEP = Refused(Code.MALFORMED, "the request is nested too deep; keep it below 64 levels")
 # Harmless to repeat, or without effect: not worth a place among the remembered answers.
-FORGETTABLE = (c.Renew, c.Tick)
+FORGETTABLE = frozenset({c.Renew, c.Tick})
 
 
 class Machine:
@@ -138,7 +138,7 @@ class Machine:
             return known
         self.ledger.actor = request.actor
         outcome = HANDLERS[type(command)](self.ledger, command)
-        if not isinstance(command, FORGETTABLE) and not isinstance(outcome, Empty):
+        if type(outcome) is not Empty and type(command) not in FORGETTABLE:
             self._answers[key] = outcome  # type: ignore[assignment]  # every outcome is one of AnyOutcome
             if len(self._answers) > ANSWERS_MAX:
                 self._answers.popitem(last=False)

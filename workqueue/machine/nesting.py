@@ -100,9 +100,9 @@ def split(entry: bytes) -> Iterator[bytes]:
 
 
 _KEPT: dict[type[c.Command], Callable[[Any], Iterable[bytes]]] = {
-    c.Enqueue: lambda command: (spec.payload for spec in command.jobs),
-    c.Renew: lambda command: (raw for lease in command.leases for raw in (lease.progress, lease.cursor)),
-    c.Complete: lambda command: (each.result for each in command.completions),
+    c.Enqueue: lambda command: [spec.payload for spec in command.jobs],
+    c.Renew: lambda command: [raw for lease in command.leases for raw in (lease.progress, lease.cursor)],
+    c.Complete: lambda command: [each.result for each in command.completions],
     c.Fail: lambda command: (command.cursor,),
     c.Release: lambda command: (command.cursor,),
     c.RegisterModel: lambda command: (command.manifest,),
@@ -113,4 +113,8 @@ _KEPT: dict[type[c.Command], Callable[[Any], Iterable[bytes]]] = {
 def keeps_deep(command: c.Command) -> bool:
     """Whether a command brings a value, to be kept as it came, that is nested too deep."""
     kept = _KEPT.get(type(command))
-    return kept is not None and any(len(raw) > DEPTH_MAX and is_deep(bytes(raw)) for raw in kept(command))
+    if kept is not None:
+        for raw in kept(command):
+            if len(raw) > DEPTH_MAX and is_deep(bytes(raw)):
+                return True
+    return False

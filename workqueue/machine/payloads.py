@@ -54,7 +54,7 @@ def read_payload(spec: JobSpec) -> Schema | Refused | None:
 
 def rules_of(payload: Schema | None) -> str:
     """Return the rules version that a payload asks for."""
-    return str(getattr(payload, "rules_version", ""))
+    return "" if payload is None else str(getattr(payload, "rules_version", ""))
 
 
 def artifacts_of(payload: Schema | None) -> tuple[str, ...]:
@@ -96,16 +96,15 @@ def named_in(raw: msgspec.Raw) -> set[str]:
     return found
 
 
-def read_result(job: Job, completion: Completion) -> Schema | Refused | None:
+def read_result(job: Job, completion: Completion, payload: Schema | None) -> Schema | Refused | None:
     """Return the result of a built-in kind if it is one that the payload could have led to."""
     decoder = _results.get(job.spec.kind)
-    if decoder is None:
+    if decoder is None or payload is None:
         return None
     try:
         result = decoder.decode(completion.result)
     except UNREADABLE as error:
         return _invalid(f"the result of job {job.spec.id} is not one of kind {job.spec.kind}: {error}")
-    payload = _payloads[job.spec.kind].decode(job.spec.payload)
     wrong = _mismatch(payload, result, {ref.sha256 for ref in completion.artifacts})
     return _invalid(f"the result of job {job.spec.id} is refused: {wrong}") if wrong else result
 

@@ -19,10 +19,11 @@ import msgspec
 from config.loop import LoopSettings
 from workqueue.machine.commands import Capability, Free, Requirements
 from workqueue.machine.state import Job, OpenKind, State
-from workqueue.machine.transitions import State as JobState
+from workqueue.machine.transitions import AVAILABLE
 
 AGE_MS = 6_000
 STRIDE = 1_000_000
+SHARES = "share"  # scope of the clocks of classes
 CLASS_OF = {
     "selfplay": "selfplay",
     "train": "training",
@@ -53,6 +54,20 @@ def share_of(job: Job) -> str:
     return "evaluation" if job.spec.reserved else CLASS_OF.get(job.spec.kind, f"kind:{job.spec.kind}")
 
 
+def bucket_of(job: Job) -> BucketKey:
+    """Return the bucket that a job is in when it is available."""
+    spec = job.spec
+    return BucketKey(share_of(job), spec.config, spec.kind, spec.requires, job.rules, spec.group, spec.group_limit)
+
+
+_Shape = tuple[str, str, Requirements, str, str, int, bool]  # what decides a bucket, quicker to hash than a key
+
+
+def _shape(job: Job) -> _Shape:
+    spec = job.spec
+    return spec.kind, spec.config, spec.requires, job.rules, spec.group, spec.group_limit, spec.reserved
+
+
 def ready_key(job: Job) -> int:
     """Return the job's place in its bucket, lower first."""
     return job.available_ms - job.spec.priority * AGE_MS
@@ -75,6 +90,7 @@ class Offer(NamedTuple):
     configs: list[ConfigOffer]
 
 
+Choice = tuple[Offer, ConfigOffer, BucketKey, str]  # a job to be served, and in whose turn
 Ability = tuple[tuple[str, ...], tuple[str, ...], str, str]  # kinds, labels, build, rules version
 
 
@@ -87,37 +103,41 @@ class Ready:
     """The available jobs, by bucket. Derived from the state."""
 
     def __init__(self) -> None:
+        self.generation = 0  # grows when a bucket comes or goes
         self._offers: dict[Ability, list[Offer]] = {}  # as long as no bucket comes or goes
         self.buckets: dict[BucketKey, list[tuple[int, int, str]]] = {}
         self.counts: dict[BucketKey, int] = defaultdict(int)
-        self._same: dict[BucketKey, BucketKey] = {}  # one object a bucket
+        self._known: dict[_Shape, BucketKey] = {}  # of each bucket: to look up costs less than to make anew
         self._last = 0  # the key of the job that came last, which most of a batch share
         self.keys: dict[str, BucketKey] = {}  # of each available job
         self.group_running: dict[str, int] = defaultdict(int)
 
     def add(self, job: Job) -> None:
         """Take an available job in."""
-        spec = job.spec
-        key = BucketKey(share_of(job), spec.config, spec.kind, spec.requires, job.rules, spec.group, spec.group_limit)
-        heap = self.buckets.get(key)
-        if heap is None:
-            heap = self.buckets[key] = []
-            self._same[key] = key
-            self._offers.clear()
-        key = self._same[key]
+        name, key = job.spec.id, self._known.get(_shape(job))
+        if key is None:
+            key = self._known[_shape(job)] = bucket_of(job)
+            self.buckets[key] = []
+            self._changed()
         place = ready_key(job)
         self._last = place = self._last if place == self._last else place
-        heapq.heappush(heap, (place, job.order, spec.id))
+        heapq.heappush(self.buckets[key], (place, job.order, name))
         self.counts[key] += 1
-        self.keys[spec.id] = key
+        self.keys[name] = key
 
     def remove(self, job: Job) -> None:
-        """Forget a job that is available no more; its heap entry is dropped when it comes up."""
+        """Forget a job that is available no more; its heap entry goes when it is the first, or comes to be."""
         key = self.keys.pop(job.spec.id)
         self.counts[key] -= 1
         if not self.counts[key]:
-            del self.counts[key], self.buckets[key], self._same[key]
-            self._offers.clear()
+            del self.counts[key], self.buckets[key], self._known[_shape(job)]
+            self._changed()
+        elif self.buckets[key][0][1] == job.order:
+            heapq.heappop(self.buckets[key])
+
+    def _changed(self) -> None:
+        self.generation += 1
+        self._offers.clear()
 
     def offers(self, able: Ability) -> list[Offer]:
         """Return the buckets that workers of this ability can run, by class and config."""
@@ -134,7 +154,7 @@ class Ready:
         while True:
             entry = heap[0]
             job = jobs.get(entry[2])
-            if job is not None and job.state is JobState.AVAILABLE and (ready_key(job), job.order) == entry[:2]:
+            if job is not None and job.state is AVAILABLE and entry[0] == ready_key(job) and entry[1] == job.order:
                 return entry
             heapq.heappop(heap)
 
@@ -147,18 +167,18 @@ class Ready:
 
 
 def offers_of(keys: Iterable[BucketKey]) -> list[Offer]:
-    """Return buckets by class and config."""
+    """Return buckets by class and config, both in the order of their names."""
     shares: dict[str, dict[str, list[BucketKey]]] = {}
     for key in keys:
         shares.setdefault(key.share, {}).setdefault(key.config, []).append(key)
     return [
         Offer(
             share,
-            f"share/{share}",
+            f"{SHARES}/{share}",
             f"config:{share}",
-            [ConfigOffer(config, f"config:{share}/{config}", buckets) for config, buckets in configs.items()],
+            [ConfigOffer(config, f"config:{share}/{config}", buckets) for config, buckets in sorted(configs.items())],
         )
-        for share, configs in shares.items()
+        for share, configs in sorted(shares.items())
     ]
 
 
@@ -178,8 +198,6 @@ def unwanted(need: Requirements, worker: str) -> str:
 
 def workers_named(need: Requirements) -> list[str]:
     """Return the workers whose names decide who may run a job."""
-    if not need.labels and not need.avoid:
-        return []
     wanted = [label.removeprefix(WORKER_LABEL) for label in need.labels if label.startswith(WORKER_LABEL)]
     return [*need.avoid, *wanted]
 
@@ -242,26 +260,27 @@ def weight_of(share: str, settings: LoopSettings, kinds: dict[str, OpenKind]) ->
     return (kind.share if kind is not None and kind.share > 0 else 0) or OTHER_WEIGHT
 
 
-def charge(state: State, scope: str, name: str, weight: int) -> None:
+def charge(state: State, scope: str, clock: str, weight: int) -> None:
     """Advance the clock of the one that was served."""
-    start = max(state.virtual.get(f"{scope}/{name}", 0), state.virtual_now.get(scope, 0))
-    state.virtual_now[scope] = start
-    state.virtual[f"{scope}/{name}"] = start + STRIDE // weight
+    start, now = state.virtual.get(clock, 0), state.virtual_now.get(scope, 0)
+    state.virtual_now[scope] = start = start if start > now else now
+    state.virtual[clock] = start + STRIDE // weight
 
 
 def choose(
     state: State, ready: Ready, jobs: dict[str, Job], offers: list[Offer], open_now: Callable[[BucketKey], bool]
-) -> tuple[BucketKey, str] | None:
-    """Return the bucket and job to serve next among the buckets that are open now, None if there is none.
+) -> Choice | None:
+    """Return what to serve next among the buckets that are open now, None if there is none.
 
     An idle class or config counts from the clock of the last served.
     """
-    for offer in _by_clock(state, "share", offers):
-        for config in _by_clock(state, offer.scope, offer.configs):
+    for offer in offers if len(offers) == 1 else _by_clock(state, SHARES, offers):
+        configs = offer.configs
+        for config in configs if len(configs) == 1 else _by_clock(state, offer.scope, configs):
             heads = [(ready.head(key, jobs), key) for key in config.buckets if open_now(key)]
             if heads:
                 (_, _, name), key = heads[0] if len(heads) == 1 else min(heads, key=lambda head: head[0])
-                return key, name
+                return offer, config, key, name
     return None
 
 
@@ -269,14 +288,21 @@ Clocked = TypeVar("Clocked", Offer, ConfigOffer)
 
 
 def _by_clock(state: State, scope: str, several: list[Clocked]) -> Iterator[Clocked]:
-    """Yield classes or configs, the lowest virtual clock first; most often only the first is asked for."""
-    if len(several) == 1:
-        yield several[0]
+    """Yield classes or configs, the lowest virtual clock first, then by name as they come.
+
+    Most often only the first is asked for, so the others are put in order when it was not what was wanted.
+    """
+    if not several:
         return
     now, clock_of = state.virtual_now.get(scope, 0), state.virtual.get
-    order = [
-        (clock if (clock := clock_of(each.clock, 0)) > now else now, each.name, k) for k, each in enumerate(several)
-    ]
-    heapq.heapify(order)
-    while order:
-        yield several[heapq.heappop(order)[2]]
+    first, lowest = several[0], -1
+    for each in several:
+        clock = clock_of(each.clock, 0)
+        if clock <= now:  # none is lower
+            first = each
+            break
+        if lowest < 0 or clock < lowest:
+            first, lowest = each, clock
+    yield first
+    rest = [each for each in several if each is not first]
+    yield from sorted(rest, key=lambda each: max(clock_of(each.clock, 0), now))

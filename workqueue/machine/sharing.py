@@ -41,15 +41,22 @@ class Sharing:
         """Return the same bytes, without the log entry or the snapshot around them."""
         if len(value) > SMALL_BYTES:
             return value.copy()
-        if len(self._small) >= KNOWN_MAX:
-            self._small.clear()
-        return self._small.setdefault(bytes(value), value.copy())
+        data = bytes(value)
+        known = self._small.get(data)
+        if known is None:
+            if len(self._small) >= KNOWN_MAX:
+                self._small.clear()
+            known = self._small[data] = value.copy()
+        return known
 
     def spec(self, spec: JobSpec) -> None:
         """Have a job's description share what it has in common with others; it stays equal to itself."""
+        known = self._known
+        if len(known) >= KNOWN_MAX:
+            known.clear()
         for name, default in SHARED:
             value = getattr(spec, name)
-            if value is not default:
-                force_setattr(spec, name, self.same(value))
+            if value is not default and (first := known.setdefault(value, value)) is not value:
+                force_setattr(spec, name, first)
         if spec.payload is not _FIELDS["payload"]:
             force_setattr(spec, "payload", self.raw(spec.payload))

@@ -537,15 +537,15 @@ def _fits(*_: Any) -> str:
     return ""
 
 
-def _first_is_free(state: Any, scope: str, name: str, weight: int) -> None:
-    if scope == "share" and f"{scope}/{name}" not in state.virtual:
-        state.virtual[f"{scope}/{name}"] = state.virtual_now.get(scope, 0)
+def _first_is_free(state: Any, scope: str, clock: str, weight: int) -> None:
+    if scope == scheduling.SHARES and clock not in state.virtual:
+        state.virtual[clock] = state.virtual_now.get(scope, 0)
     else:
-        scheduling.charge(state, scope, name, weight)
+        scheduling.charge(state, scope, clock, weight)
 
 
-def _arrears(state: Any, scope: str, name: str, weight: int) -> None:
-    clock = f"{scope}/{name}"
+def _arrears(state: Any, scope: str, clock: str, weight: int) -> None:
+    del scope
     state.virtual[clock] = state.virtual.get(clock, 0) + scheduling.STRIDE // weight
 
 
