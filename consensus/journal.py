@@ -111,6 +111,10 @@ class Journal:
         """Return the entry at an index after the base."""
         return self._entries[index - self._entries[0][1]]
 
+    def size(self, first: int, last: int) -> int:
+        """Return the bytes of the entries from index first to last, both after the base."""
+        return sum(len(self.entry(index)[0]) for index in range(first, last + 1))
+
     def slice(self, start: int, max_bytes: int, max_entries: int = 4096) -> list[Entry]:
         """Return entries from index start on, until their data exceed max_bytes; at least one if there is one."""
         first = start - self._entries[0][1]

@@ -23,7 +23,8 @@ from consensus.ports import Confirmation, Done, Outbox, Snapshots
 from consensus.replication import Encoded, Followers
 from consensus.rounds import LeadershipChecks, PreVotes
 
-COMMIT_NOTICE_S = 0.005  # followers hear of a commit this late at the latest
+COMMIT_NOTICE_S = 0.005  # followers hear of a small commit this late at the latest
+LARGE_COMMIT_BYTES = 16 << 10  # they hear of this much at once
 APPLY_SLICE = 512  # entries applied at most before messages are read again
 APPLY_SLICE_S = 0.02
 
@@ -302,15 +303,23 @@ class Raft(StockRaft):
         return self._followers.held_by_majority() > self.commit_index
 
     def _advance_commit(self) -> None:
-        """Commit what a majority holds durably, if it is of this term (Raft §5.4.2); the own copy is synced first."""
+        """Commit what a majority holds durably, if it is of this term (Raft §5.4.2); the own copy is synced first.
+
+        Followers learn of a small commit with the next entries. Of a large one they hear before the leader applies it,
+        so that all apply at the same time instead of the followers while the leader waits for their next answers.
+        """
         if not self.is_leader:
             return
         index = self._followers.held_by_majority()
         if index > self.commit_index and self.journal.term_at(index) == self.term:
             self.journal.sync()
+            size = self.journal.size(self.commit_index + 1, index)
             self._SyncObj__raftCommitIndex = index
-            soon = self._clock.monotonic() + COMMIT_NOTICE_S
-            self._SyncObj__newAppendEntriesTime = min(self._SyncObj__newAppendEntriesTime, soon)
+            if size >= LARGE_COMMIT_BYTES:
+                self._SyncObj__sendAppendEntries()
+            else:
+                soon = self._clock.monotonic() + COMMIT_NOTICE_S
+                self._SyncObj__newAppendEntriesTime = min(self._SyncObj__newAppendEntriesTime, soon)
 
     def _SyncObj__sendAppendEntries(self) -> None:
         now = self._clock.monotonic()

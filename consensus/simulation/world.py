@@ -12,7 +12,7 @@ from typing import Self
 import msgspec
 import pysyncobj.syncobj as library
 
-from consensus import replication, streaming
+from consensus import raft, replication, streaming
 from consensus.errors import ConsensusError, StorageFailed
 from consensus.simulation.checks import Checks, Violation
 from consensus.simulation.clients import History, SimulatedClient
@@ -30,6 +30,7 @@ SMALL = {  # limits at which the code splits messages, reached here with little 
     (streaming, "WINDOW_BYTES"): 900,
     (streaming, "RESEND_S"): 0.2,
 }
+LARGE_COMMIT_BYTES = 0, 60, 1 << 20  # by seed: followers hear at once of all commits, of those of two commands, of none
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,10 +76,11 @@ class World:
         self._kept: dict[tuple[object, str], object] = {}
 
     def __enter__(self) -> Self:
-        self._kept = {(owner, name): getattr(owner, name) for owner, name in SMALL}
+        limits = SMALL | {(raft, "LARGE_COMMIT_BYTES"): LARGE_COMMIT_BYTES[self.seed % len(LARGE_COMMIT_BYTES)]}
+        self._kept = {(owner, name): getattr(owner, name) for owner, name in limits}
         self._kept[(library, "monotonicTime")] = library.monotonicTime
         library.monotonicTime = self._library_time
-        for (owner, name), value in SMALL.items():
+        for (owner, name), value in limits.items():
             setattr(owner, name, value)
         return self
 
