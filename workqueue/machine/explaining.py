@@ -9,7 +9,7 @@ from workqueue.machine import views as v
 from workqueue.machine.commands import Capability, Free, Requirements
 from workqueue.machine.ledger import Ledger
 from workqueue.machine.outcomes import Code, Refused
-from workqueue.machine.scheduling import BucketKey, ability, bucket_of, device_for, unable, unwanted
+from workqueue.machine.scheduling import Bucket, BucketKey, ability, device_for, key_of, unable, unwanted
 from workqueue.machine.state import Job, Worker
 from workqueue.machine.transitions import State as JobState
 
@@ -55,9 +55,9 @@ def obstacles(ledger: Ledger, key: BucketKey, worker: Worker) -> dict[str, str]:
         found["the worker is quarantined"] = worker.reason
     if worker.drain:
         found["the worker is draining"] = ""
-    kept = ledger.state.reservations.get(worker.id, "")
-    if kept in ledger.ready.keys and ledger.ready.keys[kept] != key:
-        found["the worker is kept free for another job, which has waited long"] = kept
+    kept = ledger.jobs.get(ledger.state.reservations.get(worker.id, ""))
+    if kept is not None and kept.state is JobState.AVAILABLE and key_of(kept) != key:
+        found["the worker is kept free for another job, which has waited long"] = kept.spec.id
     for reason in (*_never(key, worker.capability), unwanted(key.requires, worker.id)):
         if reason:
             found[reason] = ""
@@ -118,7 +118,7 @@ def _explain_job(ledger: Ledger, name: str) -> v.Explanation | Refused:
         return found
     if found.state is not JobState.AVAILABLE:
         return v.Explanation(name, _standing(ledger, found), {})
-    key = bucket_of(found)
+    key = key_of(found)
     workers = ledger.state.workers
     each = {worker: obstacles(ledger, key, workers[worker]) for worker in sorted(workers)}
     counts = Counter(reason for reasons in each.values() for reason in reasons or (FITS,))
@@ -170,8 +170,8 @@ def _explain_worker(ledger: Ledger, name: str) -> v.Explanation | Refused:
     found = ledger.state.workers.get(name)
     if found is None:
         return Refused(Code.NOT_FOUND, f"there is no worker {name}")
-    keys = list(islice(sorted(ledger.ready, key=_place), BUCKETS_MAX))
-    buckets = tuple(_waiting(ledger, key, found) for key in keys)
+    waiting = list(islice(sorted(ledger.ready, key=_place), BUCKETS_MAX))
+    buckets = tuple(_waiting(ledger, bucket, found) for bucket in waiting)
     labels = Counter(f"{each.kind} {each.config}".strip() for each in buckets)
     reasons: dict[str, str] = {}
     for each in buckets:
@@ -179,17 +179,18 @@ def _explain_worker(ledger: Ledger, name: str) -> v.Explanation | Refused:
         reasons[f"{label} ({each.needs})" if labels[label] > 1 else label] = each.reason
     running = len(ledger.running.get(name, ()))
     verdict = f"runs {running} jobs" if running else "idle" if reasons else "idle: no job is available"
-    counts = Counter(reason for key in keys for reason in (*obstacles(ledger, key, found),) or (FITS,))
+    counts = Counter(reason for each in waiting for reason in (*obstacles(ledger, each.key, found),) or (FITS,))
     return v.Explanation(name, verdict, reasons, dict(sorted(counts.items())), buckets)
 
 
-def _waiting(ledger: Ledger, key: BucketKey, worker: Worker) -> v.WaitingView:
+def _waiting(ledger: Ledger, bucket: Bucket, worker: Worker) -> v.WaitingView:
+    key = bucket.key
     reason = _closed(ledger, key) or sentence(obstacles(ledger, key, worker))
-    return v.WaitingView(key.kind, key.config, needs_of(key), ledger.ready.counts[key], reason)
+    return v.WaitingView(key.kind, key.config, needs_of(key), bucket.waiting, reason)
 
 
-def _place(key: BucketKey) -> tuple[str, str, str]:
-    return key.kind, key.config, needs_of(key)
+def _place(bucket: Bucket) -> tuple[str, str, str]:
+    return bucket.key.kind, bucket.key.config, needs_of(bucket.key)
 
 
 def needs_of(key: BucketKey) -> str:

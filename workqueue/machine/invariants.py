@@ -7,7 +7,8 @@ from collections import Counter
 from workqueue.machine.ledger import Ledger
 from workqueue.machine.payloads import artifacts_of, named_in, read_payload
 from workqueue.machine.ratings import recompute
-from workqueue.machine.scheduling import ready_key, workers_named
+from workqueue.machine.scheduling import BucketKey, key_of, ready_key, workers_named
+from workqueue.machine.state import Job
 from workqueue.machine.transitions import ENDED
 from workqueue.machine.transitions import State as JobState
 from workqueue.schema import Schema
@@ -56,15 +57,18 @@ def _jobs(ledger: Ledger) -> None:
 
 
 def _ready(ledger: Ledger) -> None:
-    available = {name for name, job in ledger.jobs.items() if job.state is JobState.AVAILABLE}
-    assert set(ledger.ready.keys) == available, "the buckets are out of step"
-    for key in ledger.ready:
-        entries = set(ledger.ready.buckets[key])
-        mine = [name for name, of in ledger.ready.keys.items() if of == key]
-        assert len(mine) == ledger.ready.counts[key], "a bucket's count is wrong"
-        for name in mine:
-            job = ledger.jobs[name]
-            assert (ready_key(job), job.order, name) in entries, f"{name} is not in its bucket"
+    available: dict[BucketKey, list[Job]] = {}
+    for job in ledger.jobs.values():
+        if job.state is JobState.AVAILABLE:
+            available.setdefault(key_of(job), []).append(job)
+    buckets = {bucket.key: bucket for bucket in ledger.ready}
+    assert buckets.keys() == available.keys(), "the buckets are out of step"
+    for key, jobs in available.items():
+        entries = set(buckets[key].heap)
+        assert len(jobs) == buckets[key].waiting, "a bucket's count is wrong"
+        for job in jobs:
+            assert ledger.ready.bucket(job) is buckets[key], f"{job.spec.id} is in another bucket than it says"
+            assert (ready_key(job), job.order, job.spec.id) in entries, f"{job.spec.id} is not in its bucket"
 
 
 def _leases(ledger: Ledger) -> None:

@@ -94,15 +94,15 @@ def claim(ledger: Ledger, command: Claim) -> Outcome:
     for _ in range(min(command.limit, CLAIM_MAX)):
         if generation != ready.generation or state.reservations:  # with its job begun a worker is kept free no more
             generation, offers = ready.generation, _offers(ledger, worker, command.kinds)
-        choice = choose(state, ready, ledger.jobs, offers, open_now)
+        choice = choose(state, ledger.jobs, offers, open_now)
         if choice is None:
             break
-        offer, config, key, name = choice
+        offer, config, bucket, name = choice
         if offer.name not in weights:
             weights[offer.name] = weight_of(offer.name, ledger.settings, state.kinds)
         charge(state, SHARES, offer.clock, weights[offer.name])
         charge(state, offer.scope, config.clock, 1)
-        need = key.requires
+        need = bucket.key.requires
         device = device_for(need, free) if need.device or need.vram_mb else -1
         free = reserve(need, free, device)
         leases.append(_grant(ledger, ledger.jobs[name], worker, device))
@@ -112,7 +112,7 @@ def claim(ledger: Ledger, command: Claim) -> Outcome:
 def _offers(ledger: Ledger, worker: Worker, kinds: tuple[str, ...]) -> list[Offer]:
     able = ability(worker.capability, kinds)
     kept = reservations.only(ledger, worker.id)
-    return ledger.ready.offers(able) if kept is None else offers_of([] if unable(kept, able) else [kept])
+    return ledger.ready.offers(able) if kept is None else offers_of([] if unable(kept.key, able) else [kept])
 
 
 def _grant(ledger: Ledger, job: Job, worker: Worker, device: int) -> Lease:

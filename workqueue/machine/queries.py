@@ -336,9 +336,10 @@ def _config_view(ledger: Ledger, config: str) -> v.ConfigView:
             if job_state == JobState.RUNNING.value:
                 running[kind] = running.get(kind, 0) + n
     on_devices: dict[str, int] = {}
-    for key, n in ledger.ready.counts.items():
+    for bucket in ledger.ready:
+        key = bucket.key
         if key.config == config and (key.requires.device or key.requires.vram_mb):
-            on_devices[key.kind] = on_devices.get(key.kind, 0) + n
+            on_devices[key.kind] = on_devices.get(key.kind, 0) + bucket.waiting
     for held in ledger.running.values():
         for spec in (ledger.jobs[name].spec for name in held if ledger.jobs[name].device >= 0):
             if spec.config == config:
@@ -400,7 +401,7 @@ def status(ledger: Ledger) -> v.StatusView:
         of_state = jobs.setdefault(job_state, {})
         of_state[kind] = of_state.get(kind, 0) + n
     names = sorted(name for held in ledger.running.values() for name in held)[:STATUS_RUNNING_MAX]
-    heads = [ledger.jobs[ledger.ready.head(key, ledger.jobs)[2]].available_ms for key in ledger.ready]
+    heads = [ledger.jobs[bucket.head(ledger.jobs)[2]].available_ms for bucket in ledger.ready]
     return v.StatusView(
         now_ms=state.now_ms,
         entries=state.entries,

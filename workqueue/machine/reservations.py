@@ -10,18 +10,19 @@ from __future__ import annotations
 from workqueue.machine.commands import Free
 from workqueue.machine.explaining import free_of, whole
 from workqueue.machine.ledger import Ledger
-from workqueue.machine.scheduling import AGE_MS, BucketKey, device_for, misfit
+from workqueue.machine.scheduling import AGE_MS, Bucket, BucketKey, device_for, misfit
 from workqueue.machine.state import Worker
+from workqueue.machine.transitions import AVAILABLE
 
 WAIT_MS = 100 * AGE_MS
 LOOK_MS = 10_000
 BUCKETS_MAX = 8  # looked at at a time, those that wait longest
 
 
-def only(ledger: Ledger, worker: str) -> BucketKey | None:
+def only(ledger: Ledger, worker: str) -> Bucket | None:
     """Return the one bucket that a worker is kept free for, None when it may take anything."""
-    name = ledger.state.reservations.get(worker)
-    return ledger.ready.keys.get(name) if name else None
+    job = ledger.jobs.get(ledger.state.reservations.get(worker, ""))
+    return ledger.ready.bucket(job) if job is not None and job.state is AVAILABLE else None
 
 
 def look(ledger: Ledger) -> None:
@@ -32,17 +33,17 @@ def look(ledger: Ledger) -> None:
     state.reservations_ms = state.now_ms
     able = {name: w for name, w in sorted(state.workers.items()) if w.live and not w.drain and not w.quarantined}
     for name in sorted(state.reservations):
-        key = only(ledger, name)
+        bucket = only(ledger, name)
         if (
-            key is None
+            bucket is None
             or name not in able
-            or _stopped(ledger, key)
-            or not _room(key, able[name], whole(able[name].capability))
+            or _stopped(ledger, bucket.key)
+            or not _room(bucket.key, able[name], whole(able[name].capability))
         ):
             del state.reservations[name]
             ledger.claimable_version += 1
-    kept = {only(ledger, name) for name in state.reservations}
-    heads = sorted((ledger.ready.head(key, ledger.jobs), key) for key in ledger.ready if not _stopped(ledger, key))
+    kept = {bucket.key for name in state.reservations if (bucket := only(ledger, name))}
+    heads = sorted((each.head(ledger.jobs), each.key) for each in ledger.ready if not _stopped(ledger, each.key))
     late = [(head[2], key) for head, key in heads if ledger.jobs[head[2]].available_ms + WAIT_MS <= state.now_ms]
     if not late or len(kept) >= max(1, len(able) // 4):
         return

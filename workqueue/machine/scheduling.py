@@ -54,8 +54,8 @@ def share_of(job: Job) -> str:
     return "evaluation" if job.spec.reserved else CLASS_OF.get(job.spec.kind, f"kind:{job.spec.kind}")
 
 
-def bucket_of(job: Job) -> BucketKey:
-    """Return the bucket that a job is in when it is available."""
+def key_of(job: Job) -> BucketKey:
+    """Return the key of the bucket that a job is in when it is available."""
     spec = job.spec
     return BucketKey(share_of(job), spec.config, spec.kind, spec.requires, job.rules, spec.group, spec.group_limit)
 
@@ -73,12 +73,33 @@ def ready_key(job: Job) -> int:
     return job.available_ms - job.spec.priority * AGE_MS
 
 
+class Bucket:
+    """Available jobs that have everything in common that decides who may run them."""
+
+    __slots__ = ("heap", "key", "waiting")
+
+    def __init__(self, key: BucketKey) -> None:
+        self.key = key
+        self.heap: list[tuple[int, int, str]] = []  # (ready_key, order, id); entries of jobs that left come up later
+        self.waiting = 0  # jobs
+
+    def head(self, jobs: dict[str, Job]) -> tuple[int, int, str]:
+        """Return the first live entry; a bucket has one as long as it is in use."""
+        heap = self.heap
+        while True:
+            entry = heap[0]
+            job = jobs.get(entry[2])
+            if job is not None and job.state is AVAILABLE and entry[0] == ready_key(job) and entry[1] == job.order:
+                return entry
+            heapq.heappop(heap)
+
+
 class ConfigOffer(NamedTuple):
     """The buckets of a config, within a class, that a sort of worker can run when it has room."""
 
     name: str
     clock: str  # under which its virtual clock is kept
-    buckets: list[BucketKey]
+    buckets: list[Bucket]
 
 
 class Offer(NamedTuple):
@@ -90,7 +111,7 @@ class Offer(NamedTuple):
     configs: list[ConfigOffer]
 
 
-Choice = tuple[Offer, ConfigOffer, BucketKey, str]  # a job to be served, and in whose turn
+Choice = tuple[Offer, ConfigOffer, Bucket, str]  # a job to be served, and in whose turn
 Ability = tuple[tuple[str, ...], tuple[str, ...], str, str]  # kinds, labels, build, rules version
 
 
@@ -105,35 +126,34 @@ class Ready:
     def __init__(self) -> None:
         self.generation = 0  # grows when a bucket comes or goes
         self._offers: dict[Ability, list[Offer]] = {}  # as long as no bucket comes or goes
-        self.buckets: dict[BucketKey, list[tuple[int, int, str]]] = {}
-        self.counts: dict[BucketKey, int] = defaultdict(int)
-        self._known: dict[_Shape, BucketKey] = {}  # of each bucket: to look up costs less than to make anew
+        self._buckets: dict[_Shape, Bucket] = {}
         self._last = 0  # the key of the job that came last, which most of a batch share
-        self.keys: dict[str, BucketKey] = {}  # of each available job
         self.group_running: dict[str, int] = defaultdict(int)
 
     def add(self, job: Job) -> None:
         """Take an available job in."""
-        name, key = job.spec.id, self._known.get(_shape(job))
-        if key is None:
-            key = self._known[_shape(job)] = bucket_of(job)
-            self.buckets[key] = []
+        bucket = self._buckets.get(_shape(job))
+        if bucket is None:
+            bucket = self._buckets[_shape(job)] = Bucket(key_of(job))
             self._changed()
         place = ready_key(job)
         self._last = place = self._last if place == self._last else place
-        heapq.heappush(self.buckets[key], (place, job.order, name))
-        self.counts[key] += 1
-        self.keys[name] = key
+        heapq.heappush(bucket.heap, (place, job.order, job.spec.id))
+        bucket.waiting += 1
 
     def remove(self, job: Job) -> None:
         """Forget a job that is available no more; its heap entry goes when it is the first, or comes to be."""
-        key = self.keys.pop(job.spec.id)
-        self.counts[key] -= 1
-        if not self.counts[key]:
-            del self.counts[key], self.buckets[key], self._known[_shape(job)]
+        bucket = self.bucket(job)
+        bucket.waiting -= 1
+        if not bucket.waiting:
+            del self._buckets[_shape(job)]
             self._changed()
-        elif self.buckets[key][0][1] == job.order:
-            heapq.heappop(self.buckets[key])
+        elif bucket.heap[0][1] == job.order:
+            heapq.heappop(bucket.heap)
+
+    def bucket(self, job: Job) -> Bucket:
+        """Return the bucket of an available job."""
+        return self._buckets[_shape(job)]
 
     def _changed(self) -> None:
         self.generation += 1
@@ -145,38 +165,28 @@ class Ready:
         if found is None:
             if len(self._offers) >= ABILITIES_MAX:
                 self._offers.clear()
-            found = self._offers[able] = offers_of([key for key in self.counts if not unable(key, able)])
+            found = self._offers[able] = offers_of([bucket for bucket in self if not unable(bucket.key, able)])
         return found
-
-    def head(self, key: BucketKey, jobs: dict[str, Job]) -> tuple[int, int, str]:
-        """Return the first live entry of a bucket that is not empty."""
-        heap = self.buckets[key]
-        while True:
-            entry = heap[0]
-            job = jobs.get(entry[2])
-            if job is not None and job.state is AVAILABLE and entry[0] == ready_key(job) and entry[1] == job.order:
-                return entry
-            heapq.heappop(heap)
 
     def full(self, key: BucketKey) -> bool:
         """Whether as many jobs of the bucket's group run as may."""
         return bool(key.group) and self.group_running[key.group] >= key.group_limit
 
-    def __iter__(self) -> Iterator[BucketKey]:
-        return iter(self.counts)
+    def __iter__(self) -> Iterator[Bucket]:
+        return iter(self._buckets.values())
 
 
-def offers_of(keys: Iterable[BucketKey]) -> list[Offer]:
+def offers_of(buckets: Iterable[Bucket]) -> list[Offer]:
     """Return buckets by class and config, both in the order of their names."""
-    shares: dict[str, dict[str, list[BucketKey]]] = {}
-    for key in keys:
-        shares.setdefault(key.share, {}).setdefault(key.config, []).append(key)
+    shares: dict[str, dict[str, list[Bucket]]] = {}
+    for bucket in buckets:
+        shares.setdefault(bucket.key.share, {}).setdefault(bucket.key.config, []).append(bucket)
     return [
         Offer(
             share,
             f"{SHARES}/{share}",
             f"config:{share}",
-            [ConfigOffer(config, f"config:{share}/{config}", buckets) for config, buckets in sorted(configs.items())],
+            [ConfigOffer(config, f"config:{share}/{config}", mine) for config, mine in sorted(configs.items())],
         )
         for share, configs in sorted(shares.items())
     ]
@@ -268,7 +278,7 @@ def charge(state: State, scope: str, clock: str, weight: int) -> None:
 
 
 def choose(
-    state: State, ready: Ready, jobs: dict[str, Job], offers: list[Offer], open_now: Callable[[BucketKey], bool]
+    state: State, jobs: dict[str, Job], offers: list[Offer], open_now: Callable[[BucketKey], bool]
 ) -> Choice | None:
     """Return what to serve next among the buckets that are open now, None if there is none.
 
@@ -277,10 +287,10 @@ def choose(
     for offer in offers if len(offers) == 1 else _by_clock(state, SHARES, offers):
         configs = offer.configs
         for config in configs if len(configs) == 1 else _by_clock(state, offer.scope, configs):
-            heads = [(ready.head(key, jobs), key) for key in config.buckets if open_now(key)]
+            heads = [(bucket.head(jobs), bucket) for bucket in config.buckets if open_now(bucket.key)]
             if heads:
-                (_, _, name), key = heads[0] if len(heads) == 1 else min(heads, key=lambda head: head[0])
-                return offer, config, key, name
+                (_, _, name), bucket = heads[0] if len(heads) == 1 else min(heads, key=lambda head: head[0])
+                return offer, config, bucket, name
     return None
 
 

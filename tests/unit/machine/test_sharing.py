@@ -58,7 +58,7 @@ def test_jobs_share_what_is_equal(restored: bool) -> None:
     for name in ("kind", "config", "requires", "retry"):
         assert getattr(one.spec, name) is getattr(other.spec, name)
     assert one.spec.requires == NEED
-    assert ledger.ready.keys["job-1"] is ledger.ready.keys["job-2"]
+    assert ledger.ready.bucket(one) is ledger.ready.bucket(other)
     assert one.actor is ledger.jobs["job-501"].actor  # another entry brought it
 
 
