@@ -5,7 +5,8 @@
     python -m benchmarks.consensus --only peers               # us and the peers that are installed, in turn
     python -m benchmarks.consensus --only spurious --minutes 10
 
-Prints a table with the goals and writes benchmarks/results/consensus.json. In `peers` the same requests go from client
+Prints a table with the goals and writes benchmarks/results/consensus.json; `peers` and `spurious` alone a file of their
+own, as consensus-peers.json. In `peers` the same requests go from client
 processes to us and to those of etcd, RabbitMQ quorum queues and NATS that are installed, in turn at every point.
 """
 
@@ -416,10 +417,13 @@ async def run(options: Options, scratch: Path) -> dict[str, Any]:
     return report
 
 
+ALONE = {"spurious", "peers"}  # whose figures have a file of their own
+
+
 def parse() -> Options:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(name for name in SCENARIOS if name not in {"spurious", "peers"}))
+    parser.add_argument("--only", default=",".join(name for name in SCENARIOS if name not in ALONE))
     parser.add_argument("--quick", action="store_true", help="small sizes and short times")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each point")
     parser.add_argument("--trials", type=int, default=50, help="kills of the leader")
@@ -428,7 +432,7 @@ def parse() -> Options:
     parser.add_argument("--minutes", type=float, default=10.0, help="of full load, for `spurious`")
     parser.add_argument("--voters", type=int, default=5)
     parser.add_argument("--election", default="", help="timeouts in ms, as 150-300")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/consensus.json")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args(namespace=Options())
     unknown = set(options.only.split(",")) - set(SCENARIOS)
     if unknown:
@@ -436,6 +440,8 @@ def parse() -> Options:
     if options.quick:
         options.seconds, options.trials, options.minutes = 1.0, 5, 0.5
         options.entries, options.jobs = 20_000, 20_000
+    alone = f"-{options.only}" if options.only in ALONE else ""
+    options.out = options.out or ROOT / f"benchmarks/results/consensus{alone}.json"
     return options
 
 
