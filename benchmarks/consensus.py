@@ -67,7 +67,7 @@ class Options(argparse.Namespace):
     voters: int
     election: str
     only: str
-    out: Path
+    out: Path | None
 
     @property
     def raft(self) -> dict[str, Any]:
@@ -440,8 +440,6 @@ def parse() -> Options:
     if options.quick:
         options.seconds, options.trials, options.minutes = 1.0, 5, 0.5
         options.entries, options.jobs = 20_000, 20_000
-    alone = f"-{options.only}" if options.only in ALONE else ""
-    options.out = options.out or ROOT / f"benchmarks/results/consensus{alone}.json"
     return options
 
 
@@ -450,5 +448,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="riftq-bench-", dir=os.environ.get("RIFT_BENCH_DIR")) as folder:
         found = asyncio.run(run(chosen, Path(folder)))
     print(table(found["rows"]))
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(json.dumps(found, indent=1) + "\n")
+    alone = f"-{chosen.only}" if chosen.only in ALONE else ""
+    out = chosen.out or ROOT / f"benchmarks/results/consensus{alone}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(found, indent=1) + "\n")
