@@ -6,14 +6,13 @@
     python -m benchmarks.consensus --only spurious --minutes 10
 
 Prints a table with the goals and writes benchmarks/results/consensus.json; `peers` and `spurious` alone a file of their
-own, as consensus-peers.json. In `peers` the same requests go from client
-processes to us and to those of etcd, RabbitMQ quorum queues and NATS that are installed, in turn at every point.
+own, as consensus-peers.json. In `peers` the same requests go from client processes to us and to those of etcd, RabbitMQ
+quorum queues and NATS that are installed, in turn at every point.
 """
 
 import argparse
 import asyncio
 import contextlib
-import itertools
 import json
 import os
 import sys
@@ -23,19 +22,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from benchmarks import peers, peers_load
 from benchmarks.consensus_cluster import Asker, Voters, load1, voters
+from benchmarks.consensus_peers import compared
+from benchmarks.consensus_requests import BASE_PORT, SIZE, Options, batch_load, client_load, measured, runs
 from benchmarks.facts import ROOT, facts, milliseconds
-from benchmarks.peers_servers import Servers
-from consensus.ledger import Command
 
-BASE_PORT = 24000
-SIZE = 200  # bytes of an operation's value
+ALONE = {"spurious", "peers"}  # whose figures have a file of their own
 BATCHES = ((1, 1), (10, 16), (100, 1), (100, 8), (1000, 1), (1000, 4))  # operations in a request, outstanding requests
 OUTSTANDING = (64, 256, 512)
-COMPARED = ((1, 1), (1, 64), (1, 256), (10, 16), (100, 8), (100, 16), (1000, 4))  # from client processes, with peers
 GOALS: dict[str, tuple[str, float, str]] = {  # row -> (value, goal, whether more or less is better)
     "batches 1x1": ("ops_s", 1_366, ">="),
     "batches 10x16": ("ops_s", 38_000, ">="),
@@ -50,91 +44,6 @@ GOALS: dict[str, tuple[str, float, str]] = {  # row -> (value, goal, whether mor
     "recovery": ("loaded_s", 30.0, "<="),
     "spurious": ("elections", 0.0, "<="),
 }
-SETTLE_S = 3.0  # what a load leaves to do, such as compaction, is nobody else's
-IDLE_ROUNDS = 3
-_runs = itertools.count(1)
-
-
-class Options(argparse.Namespace):
-    """What was asked for on the command line."""
-
-    quick: bool
-    seconds: float
-    trials: int
-    entries: int
-    jobs: int
-    minutes: float
-    voters: int
-    election: str
-    only: str
-    out: Path | None
-
-    @property
-    def raft(self) -> dict[str, Any]:
-        """Settings of the voters that differ from the defaults."""
-        if not self.election:
-            return {}
-        low, high = map(int, self.election.split("-"))
-        return {"election_ms": (low, high), "heartbeat_ms": max(10, min(50, low // 4))}
-
-
-async def measured(cluster: Voters, work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-    """Run a load; returns operations/s, latencies and CPU an operation of the leader and of all voters."""
-    leader = await cluster.leader()
-    before = await cluster.cpu_s()
-    found = await work
-    after = await cluster.cpu_s()
-    used = {node_id: after[node_id] - before[node_id] for node_id in before}
-    operations = found["operations"]
-    return {
-        "ops_s": round(operations / found["seconds"]),
-        **milliseconds(found["latencies"]),
-        "failed": found["failed"],
-        "cpu_us_op_leader": round(used[leader] / operations * 1e6, 2),
-        "cpu_us_op_all": round(sum(used.values()) / operations * 1e6, 2),
-        "load1": load1(),
-    }
-
-
-async def batch_load(cluster: Voters, batch: int, outstanding: int, seconds: float) -> dict[str, Any]:
-    """Make load inside the leader: requests of `batch` operations, so many outstanding."""
-    task = {"batch": batch, "outstanding": outstanding, "seconds": seconds, "size": SIZE, "run": f"b{next(_runs)}"}
-    async with cluster.asker(await cluster.leader()) as asker:
-        found: dict[str, Any] = await asker.ask("bench", task)
-    return {**found, "operations": len(found["latencies"]) * batch}
-
-
-async def client_load(cluster: Voters, outstanding: int, seconds: float, batch: int = 1) -> dict[str, Any]:
-    """Make load from client processes over TCP: requests of `batch` operations, so many outstanding in all."""
-    processes = 2 if outstanding >= 8 else 1
-    connections = min(4, outstanding // processes)
-    leader = await cluster.leader()
-    started = []
-    for number in range(processes):
-        task = {
-            "port": cluster.ports[leader],
-            "connections": connections,
-            "outstanding": outstanding // processes // connections,
-            "seconds": seconds,
-            "size": SIZE,
-            "batch": batch,
-            "run": f"c{next(_runs)}-{number}",
-        }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.consensus_load", json.dumps(task),
-            cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 28,
-        )  # fmt: skip
-        started.append(process)
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"READY\n", "a client could not connect"
-    for process in started:
-        assert process.stdin is not None
-        process.stdin.write(b"\n")
-    results = [json.loads((await process.communicate())[0]) for process in started]
-    latencies = [value for result in results for value in result["latencies"]]
-    seconds = max(result["seconds"] for result in results)
-    failed = sum(result["failed"] for result in results)
-    return {"seconds": seconds, "latencies": latencies, "failed": failed, "operations": len(latencies) * batch}
 
 
 # ---- scenarios: name -> rows
@@ -159,68 +68,6 @@ async def clients(options: Options, folder: Path) -> dict[str, Any]:
             work = client_load(cluster, outstanding, options.seconds)
             rows[f"clients {outstanding}"] = await measured(cluster, work)
     return rows
-
-
-async def compared(options: Options, folder: Path) -> dict[str, Any]:
-    """The same requests from client processes to us and to each peer that is installed, one after another."""
-    rows: dict[str, Any] = {}
-    async with peers.running(folder) as others, voters(folder, options.voters, BASE_PORT, **options.raft) as cluster:
-        for batch, outstanding in COMPARED:
-            point = f"{batch}x{outstanding}"
-            await asyncio.sleep(SETTLE_S)
-            work = client_load(cluster, outstanding, options.seconds, batch)
-            ours = rows[f"rift {point}"] = await measured(cluster, work)
-            for name, servers in others.items():
-                await asyncio.sleep(SETTLE_S)
-                row = rows[f"{name} {point}"] = await _peer(servers, batch, outstanding, options.seconds)
-                row["rift_times_as_many"] = round(ours["ops_s"] / row["ops_s"], 2)
-        rows |= await _idle_in_turn(options, cluster, others)
-    return rows
-
-
-async def _idle_in_turn(options: Options, cluster: Voters, others: dict[str, Servers]) -> dict[str, Any]:
-    """Everybody's commit latency without load, several times in turn: what a load leaves to do is over by then."""
-    await asyncio.sleep(SETTLE_S)
-    latencies: dict[str, list[float]] = {name: [] for name in ("rift", *others)}
-    for _ in range(IDLE_ROUNDS):
-        latencies["rift"] += await idle_load(cluster, options.seconds)
-        for name, servers in others.items():
-            task = {"sorts": {"idle_commit": 1}, "seconds": options.seconds}
-            results, _cpu_s = await peers_load.run(servers, 1, task)
-            latencies[name] += results[0]["latencies"]["commit"]
-    return {f"{name} idle": {**milliseconds(found), "load1": load1()} for name, found in latencies.items()}
-
-
-async def _peer(servers: Servers, batch: int, outstanding: int, seconds: float) -> dict[str, Any]:
-    processes = 2 if outstanding >= 8 else 1
-    task = {"sorts": {"commit": outstanding // processes}, "batch": batch, "seconds": seconds}
-    results, cpu_s = await peers_load.run(servers, processes, task)
-    operations = sum(result["counts"]["committed"] for result in results)
-    latencies = [value for result in results for value in result["latencies"]["commit"]]
-    return {
-        "ops_s": round(operations / max(result["seconds"] for result in results)),
-        **milliseconds(latencies),
-        "cpu_us_op_all": round(cpu_s / operations * 1e6, 2),
-        "durable": servers.durable,
-        "load1": load1(),
-    }
-
-
-async def idle_load(cluster: Voters, seconds: float) -> list[float]:
-    """Commit one operation now and then from a client; returns the seconds that each took."""
-    latencies: list[float] = []
-    end = time.monotonic() + seconds
-    async with cluster.asker(await cluster.leader()) as asker:
-        for number in itertools.count(1):
-            if time.monotonic() > end:
-                break
-            command = Command("idle", number, "put", "idle", bytes(SIZE))
-            data = msgspec.msgpack.encode(command)
-            started = time.perf_counter()
-            await asker.ask("op", [data])
-            latencies.append(time.perf_counter() - started)
-            await asyncio.sleep(0.02)
-    return latencies
 
 
 async def idle(options: Options, folder: Path) -> dict[str, Any]:
@@ -310,7 +157,7 @@ async def _worst(cluster: Voters, leader: str, snapshot_of: str | None, seconds:
     end = time.monotonic() + seconds
     async with cluster.asker(leader) as asker:
         while time.monotonic() < end or not taking.done():
-            argument = {"batch": 1, "outstanding": 1, "seconds": 0.2, "size": SIZE, "run": f"s{next(_runs)}"}
+            argument = {"batch": 1, "outstanding": 1, "seconds": 0.2, "size": SIZE, "run": f"s{next(runs)}"}
             found = await asker.ask("bench", argument)
             longest = max(longest, *found["latencies"])
     await taking
@@ -344,7 +191,7 @@ async def recovery(options: Options, folder: Path) -> dict[str, Any]:
 
 async def _fill_entries(asker: Asker, count: int) -> None:
     for done in range(0, count, 100_000):
-        argument = {"batch": 1, "outstanding": 256, "seconds": 3600.0, "size": SIZE, "run": f"r{next(_runs)}"}
+        argument = {"batch": 1, "outstanding": 256, "seconds": 3600.0, "size": SIZE, "run": f"r{next(runs)}"}
         await asker.ask("bench", {**argument, "count": min(100_000, count - done)})
 
 
@@ -415,9 +262,6 @@ async def run(options: Options, scratch: Path) -> dict[str, Any]:
         print(f"{name} ...", flush=True)
         report["rows"] |= await SCENARIOS[name](options, scratch / name)
     return report
-
-
-ALONE = {"spurious", "peers"}  # whose figures have a file of their own
 
 
 def parse() -> Options:

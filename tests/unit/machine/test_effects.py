@@ -160,3 +160,16 @@ def test_results_wait_for_nobody_after_a_lost_lease(driver: Driver) -> None:
     assert driver.view("matches") == ()
     assert driver.complete(new, result=result, artifacts=("games1",)).state == "completed"
     assert len(driver.view("matches")) == 1
+
+
+def test_a_payload_that_is_no_longer_understood_refuses_the_completion() -> None:
+    """A snapshot may hold a job that an older version took in; its completion is an answer, not an exception."""
+    driver = Driver(checked=False)  # such a job is put there by hand
+    driver.worker()
+    lease = driver.selfplay("job")
+    job = driver.machine.ledger.jobs["job"]
+    job.spec = msgspec.structs.replace(job.spec, payload=raw({"board": 7}))
+    refused = driver.selfplay_done(lease, "shard")
+    assert isinstance(refused, o.Refused)
+    assert refused.code is o.Code.INVALID
+    assert driver.state("job").value == "running"

@@ -300,3 +300,14 @@ def test_what_a_job_remembers_of_its_attempts_is_bounded(driver: Driver) -> None
     assert [(len(cause.message), len(cause.log_tail), cause.log_tail[-2:]) for cause in causes[-1:]] == [
         (2000, 4000, "13")
     ]
+
+
+def test_renewals_and_ticks_take_no_place_among_the_remembered_answers(driver: Driver) -> None:
+    """There are so many of them that they would push out the answers that are still asked for."""
+    driver.add("a")
+    lease = driver.lease()
+    before = len(driver.machine._answers)
+    renewed = driver.do(c.Renew("w1", "b1", (c.LeaseRenewal(lease.job, lease.attempt),)))
+    driver.tick(10)
+    assert isinstance(renewed, o.Renewed)
+    assert len(driver.machine._answers) == before

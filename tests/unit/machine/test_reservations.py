@@ -152,3 +152,15 @@ def test_the_reserved_job_is_not_overtaken_when_room_is_there(driver: Driver) ->
     driver.complete(lease)
     assert driver.lease().job == "large"
     assert driver.lease().job == "urgent"
+
+
+def test_a_claim_that_begins_the_job_takes_anything_behind_it() -> None:
+    """The worker was kept free for one job; with that begun the rest of the same claim goes by turn again."""
+    driver = Driver()
+    driver.kind()
+    driver.worker(cpus=8)
+    driver.add("small")
+    driver.add("large 1", "large 2", requires=c.Requirements(cpus=4))
+    driver.machine.ledger.state.reservations["w1"] = "large 1"
+    granted = driver.claim(limit=2, cpus=8)
+    assert [lease.job for lease in granted.leases] == ["large 1", "small"]

@@ -248,3 +248,53 @@ def test_a_claim_that_finds_nothing_says_when_to_look_again(driver: Driver) -> N
     assert empty.retry_ms > 0
     assert driver.view("worker", worker="w1").seen_ms == driver.now_ms
     assert isinstance(driver.claim(limit=0), o.Empty)
+
+
+def served(driver: Driver, count: int, **free: Any) -> list[str]:
+    """Claim one by one and return the jobs in the order they were given."""
+    return [driver.claim(**free).leases[0].job for _ in range(count)]
+
+
+def test_equal_turns_go_by_name() -> None:
+    """Whatever came first: a replica that restored a snapshot has seen another order."""
+    driver = Driver()
+    for kind in ("zulu", "alpha"):
+        driver.kind(kind)
+    driver.worker(kinds=("alpha", "zulu"))
+    driver.add("zulu", kind="zulu")
+    for config in ("b", "a"):
+        driver.add(f"alpha {config}", kind="alpha", config=config)
+    assert served(driver, 3) == ["alpha a", "zulu", "alpha b"]
+
+
+def test_whoever_was_idle_has_no_turn_before_those_who_are_due() -> None:
+    """It counts from the clock of the last served, so it is a tie, and the name decides."""
+    driver = Driver()
+    driver.kind()
+    driver.worker()
+    for config in "abc":
+        driver.add(*(f"{config}{k}" for k in range(2)), config=config)
+    assert served(driver, 4) == ["a0", "b0", "c0", "a1"]
+    driver.add("d0", config="d")
+    assert served(driver, 3) == ["b1", "c1", "d0"]
+
+
+def test_turns_are_kept_among_those_behind_one_that_does_not_fit() -> None:
+    """The config whose turn it is has no job that the worker has room for; the others still take turns."""
+    driver = Driver()
+    driver.kind()
+    driver.worker()
+    driver.add("a0", config="a", requires=c.Requirements(cpus=8))
+    for config in "bc":
+        driver.add(*(f"{config}{k}" for k in range(2)), config=config)
+    assert served(driver, 4, cpus=1) == ["b0", "c0", "b1", "c1"]
+
+
+def test_what_is_reserved_is_not_mixed_with_its_kind() -> None:
+    """Two classes, two buckets, though the jobs have everything else in common."""
+    driver = Driver()
+    driver.kind()
+    driver.worker()
+    driver.add("plain")
+    driver.add("kept", reserved=True)
+    assert served(driver, 2) == ["kept", "plain"]

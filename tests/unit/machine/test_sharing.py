@@ -8,11 +8,12 @@ import tracemalloc
 import msgspec
 import pytest
 
-from tests.unit.machine.driver import Driver, raw
+from tests.unit.machine.driver import CONFIG, Driver, raw
 from workqueue.machine import sharing
 from workqueue.machine.commands import Enqueue, JobSpec, LeaseRenewal, Renew, Requirements, RetryPolicy
 from workqueue.machine.machine import Machine
 from workqueue.machine.outcomes import Enqueued
+from workqueue.schema import PlayerSpec, SelfplayPayload
 
 PAYLOAD = raw({"id": 1, "d": "x" * 180})
 NEED = Requirements(2, 100, labels=("gpu",))
@@ -116,3 +117,14 @@ def test_sharing_does_not_show_in_a_snapshot() -> None:
         pictures.append(specs)
         assert driver.restored().picture() == driver.picture()
     assert pictures[0] == pictures[1]
+
+
+def test_jobs_share_their_rules_version() -> None:
+    """It is read out of each payload anew."""
+    driver = Driver()
+    payload = raw(SelfplayPayload("square8", 2, PlayerSpec("heuristic"), 10, 1, rules_version="rules-1"))
+    for name in ("one", "other"):
+        driver.add(name, kind="selfplay", config=CONFIG, payload=payload)
+    one, other = (driver.machine.ledger.jobs[name].rules for name in ("one", "other"))
+    assert one == "rules-1"
+    assert one is other
