@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.consensus_cluster import Asker, Voters, load1, voters
 from benchmarks.consensus_peers import compared
-from benchmarks.consensus_requests import BASE_PORT, SIZE, Options, batch_load, client_load, measured, runs
+from benchmarks.consensus_requests import SIZE, Options, batch_load, client_load, measured, runs
 from benchmarks.facts import ROOT, facts, milliseconds
 
 ALONE = {"spurious", "peers"}  # whose figures have a file of their own
@@ -52,7 +52,7 @@ GOALS: dict[str, tuple[str, float, str]] = {  # row -> (value, goal, whether mor
 async def batches(options: Options, folder: Path) -> dict[str, Any]:
     """Requests of 1 to 1,000 operations from inside the leader."""
     rows = {}
-    async with voters(folder, options.voters, BASE_PORT, **options.raft) as cluster:
+    async with voters(folder, options.voters, **options.raft) as cluster:
         await batch_load(cluster, 10, 8, 0.5)  # to be warm
         for batch, outstanding in BATCHES:
             work = batch_load(cluster, batch, outstanding, options.seconds)
@@ -63,7 +63,7 @@ async def batches(options: Options, folder: Path) -> dict[str, Any]:
 async def clients(options: Options, folder: Path) -> dict[str, Any]:
     """Single operations from client processes over TCP."""
     rows = {}
-    async with voters(folder, options.voters, BASE_PORT, **options.raft) as cluster:
+    async with voters(folder, options.voters, **options.raft) as cluster:
         for outstanding in OUTSTANDING:
             work = client_load(cluster, outstanding, options.seconds)
             rows[f"clients {outstanding}"] = await measured(cluster, work)
@@ -73,7 +73,7 @@ async def clients(options: Options, folder: Path) -> dict[str, Any]:
 async def idle(options: Options, folder: Path) -> dict[str, Any]:
     """One operation now and then."""
     latencies = []
-    async with voters(folder, options.voters, BASE_PORT, **options.raft) as cluster:
+    async with voters(folder, options.voters, **options.raft) as cluster:
         for _ in range(int(options.seconds * 50)):
             found = await batch_load(cluster, 1, 1, 0.0)
             latencies += found["latencies"]
@@ -84,7 +84,7 @@ async def idle(options: Options, folder: Path) -> dict[str, Any]:
 async def failover(options: Options, folder: Path) -> dict[str, Any]:
     """kill -9 of the leader under a light load: until the first write acknowledged after it."""
     gaps: list[float] = []
-    async with voters(folder, options.voters, BASE_PORT, **options.raft) as cluster:
+    async with voters(folder, options.voters, **options.raft) as cluster:
         for trial in range(options.trials):
             gap = await _killed(cluster, trial)
             gaps.append(gap)
@@ -132,7 +132,7 @@ async def snapshot(options: Options, folder: Path) -> dict[str, Any]:
     """A snapshot of a queue with very many jobs, on the leader and on every follower, while commits go on."""
     row: dict[str, Any] = {"jobs": options.jobs}
     changes = {**options.raft, "snapshot_entries": 1 << 40, "snapshot_bytes": 1 << 40}
-    async with voters(folder, options.voters, BASE_PORT, "queue", **changes) as cluster:
+    async with voters(folder, options.voters, "queue", **changes) as cluster:
         leader = await cluster.leader()
         async with cluster.asker(leader) as asker:
             await asker.ask("fill", {"count": options.jobs, "batch": 1000, "size": SIZE})
@@ -174,7 +174,7 @@ def _rss_mb(pid: int) -> int:
 async def recovery(options: Options, folder: Path) -> dict[str, Any]:
     """A voter starts again with a log of very many entries and no snapshot."""
     changes = {**options.raft, "snapshot_entries": 1 << 40, "snapshot_bytes": 1 << 40, "max_batch_commands": 1}
-    async with voters(folder, options.voters, BASE_PORT, **{**changes, "inflight": 256}) as cluster:
+    async with voters(folder, options.voters, **{**changes, "inflight": 256}) as cluster:
         leader = await cluster.leader()
         async with cluster.asker(leader) as asker:
             await _fill_entries(asker, options.entries)
@@ -202,7 +202,7 @@ async def _applied(cluster: Voters, node_id: str, index: int) -> None:
 
 async def spurious(options: Options, folder: Path) -> dict[str, Any]:
     """Elections while every core is busy with something else and the cluster commits."""
-    async with voters(folder, options.voters, BASE_PORT, **options.raft) as cluster:
+    async with voters(folder, options.voters, **options.raft) as cluster:
         leader = await cluster.leader()
         term = (await cluster.status(leader))["term"]
         burners = [

@@ -16,6 +16,7 @@ import msgspec
 from benchmarks.consensus_voter import LENGTH
 from benchmarks.facts import ROOT
 from consensus.certificates import make_certificates
+from tests.ports import reserve_ports
 
 PATIENCE_S = 60.0
 
@@ -47,13 +48,14 @@ class Asker:
 class Voters:
     """Voter processes on loopback with mutual TLS and synced disks."""
 
-    def __init__(self, folder: Path, count: int, base_port: int, machine: str = "ledger", **changes: object) -> None:
+    def __init__(self, folder: Path, count: int, machine: str = "ledger", **changes: object) -> None:
         self._folder = folder
         self._machine = machine
         self._changes = changes
         self.ids = [f"v{n}" for n in range(count)]
-        self._raft = {node_id: f"127.0.0.1:{base_port + n}" for n, node_id in enumerate(self.ids)}
-        self.ports = {node_id: base_port + 50 + n for n, node_id in enumerate(self.ids)}
+        ports = reserve_ports(2 * count)
+        self._raft = {node_id: f"127.0.0.1:{port}" for node_id, port in zip(self.ids, ports[:count], strict=True)}
+        self.ports = dict(zip(self.ids, ports[count:], strict=True))
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         make_certificates(folder / "tls", self.ids)
 
@@ -136,12 +138,10 @@ class Voters:
 
 
 @contextlib.asynccontextmanager
-async def voters(
-    folder: Path, count: int, base_port: int, machine: str = "ledger", **changes: object
-) -> AsyncIterator[Voters]:
+async def voters(folder: Path, count: int, machine: str = "ledger", **changes: object) -> AsyncIterator[Voters]:
     """Run a cluster while open."""
     folder.mkdir(parents=True, exist_ok=True)
-    cluster = Voters(folder, count, base_port, machine, **changes)
+    cluster = Voters(folder, count, machine, **changes)
     try:
         await cluster.start_all()
         await cluster.leader()

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks import peers, peers_load
 from benchmarks.consensus_cluster import Voters, load1, voters
-from benchmarks.consensus_requests import BASE_PORT, Options, client_load, idle_load, measured
+from benchmarks.consensus_requests import Options, client_load, idle_load, measured
 from benchmarks.facts import milliseconds
 from benchmarks.peers_servers import Servers
 
@@ -18,7 +18,7 @@ IDLE_ROUNDS = 3
 async def compared(options: Options, folder: Path) -> dict[str, Any]:
     """The same requests from client processes to us and to each peer that is installed, one after another."""
     rows: dict[str, Any] = {}
-    async with peers.running(folder) as others, voters(folder, options.voters, BASE_PORT, **options.raft) as cluster:
+    async with peers.running(folder) as others, voters(folder, options.voters, **options.raft) as cluster:
         for batch, outstanding in COMPARED:
             point = f"{batch}x{outstanding}"
             await asyncio.sleep(SETTLE_S)

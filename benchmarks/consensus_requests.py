@@ -16,7 +16,6 @@ from benchmarks.consensus_cluster import Voters, load1
 from benchmarks.facts import ROOT, milliseconds
 from consensus.ledger import Command
 
-BASE_PORT = 24000
 SIZE = 200  # bytes of an operation's value
 runs = itertools.count(1)  # so that no two loads use the same keys
 

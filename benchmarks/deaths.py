@@ -27,8 +27,6 @@ from pathlib import Path
 from benchmarks.workers import write
 from tests.cluster.workers import deaths
 
-PORT = 32200
-
 
 def spread(values: list[float]) -> dict[str, float | int]:
     return {
@@ -57,9 +55,7 @@ async def heartbeats(group: deaths.Group, count: int) -> dict[str, object]:
 async def measure(options: argparse.Namespace) -> dict[str, object]:
     folder = Path(tempfile.mkdtemp(prefix="rift-deaths-"))
     found: dict[str, object] = {}
-    async with deaths.group(
-        folder, base_port=PORT, voters=options.voters, workers=options.workers, members=options.members
-    ) as group:
+    async with deaths.group(folder, voters=options.voters, workers=options.workers, members=options.members) as group:
         lease = None if options.no_lease else asyncio.create_task(group.lease_trial())
         found["machine"] = await trials(group, "machine", "machine", options.trials)
         found["agent"] = await trials(group, "agent", "agent", options.trials)

@@ -195,10 +195,10 @@ async def memory(voters: Cluster, jobs: int) -> dict[str, Any]:
     return {"machines": alone, "voter": whole}
 
 
-async def failover(folder: Path, trials: int, port: int) -> dict[str, Any]:
+async def failover(folder: Path, trials: int) -> dict[str, Any]:
     """kill -9 of the leader under load of 500 enqueues/s: gap until the next acknowledgement; jobs lost and doubled."""
     gaps, lost, doubled, acked = [], 0, 0, 0
-    async with cluster(folder / "failover", 5, port) as voters:
+    async with cluster(folder / "failover", 5) as voters:
         for trial in range(trials):
             leader = await voters.wait_ready()
             await register(voters, *(f"t{trial}-f{n}" for n in range(4)))  # those of the last trial beat no more
@@ -315,9 +315,9 @@ async def main(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for name in options.only.split(","):
         print(name, flush=True)
         if name == "failover":
-            report["results"][name] = await failover(folder, options.trials, options.port)
+            report["results"][name] = await failover(folder, options.trials)
             continue
-        async with cluster(folder / name, options.voters, options.port, RaftSettings()) as voters:
+        async with cluster(folder / name, options.voters, RaftSettings()) as voters:
             if name == "memory":
                 report["results"][name] = await memory(voters, options.jobs)
             else:
@@ -333,7 +333,6 @@ if __name__ == "__main__":
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--voters", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1_000_000, help="how many wait in `memory`")
-    parser.add_argument("--port", type=int, default=23900, help="first of the voters' ports")
     parser.add_argument("--peers", action="store_true", help="also run each point on the peers that are installed")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

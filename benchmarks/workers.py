@@ -43,7 +43,6 @@ from workqueue.machine.outcomes import Empty, Granted, Refused, Registered, Rene
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PORT = 25500
 DONE = msgspec.Raw(msgspec.msgpack.encode({"steps": 1}))
 
 
@@ -73,7 +72,7 @@ async def enqueue(client: Client, names: Iterable[str], payload: dict[str, Any],
 async def gap(voters: int, jobs: int, job_ms: int) -> None:
     folder = Path(tempfile.mkdtemp(prefix="rift-gap-"))
     trace = folder / "trace"
-    async with cluster(folder / "voters", voters, PORT) as made, made.client() as client:
+    async with cluster(folder / "voters", voters) as made, made.client() as client:
         await client.submit(RegisterKind("fake"))
         urls = [voter.http for voter in made.voters]
         worker = Worker(folder, "w", urls, made.created.worker_token, made.created.ca, ("--slots", "1"))
@@ -243,7 +242,7 @@ async def fleet(voters: int, workers: int, seconds: float, job_s: float) -> None
     folder = Path(tempfile.mkdtemp(prefix="rift-fleet-"))
     raft = RaftSettings(election_ms_min=2000)
     async with contextlib.AsyncExitStack() as stack:
-        made = await stack.enter_async_context(cluster(folder / "voters", voters, PORT, raft))
+        made = await stack.enter_async_context(cluster(folder / "voters", voters, raft))
         admin = await stack.enter_async_context(made.client())
         await admin.submit(RegisterKind("fake"))
         count = int(workers * (3 + seconds / job_s * 2))
@@ -332,7 +331,7 @@ def main() -> None:
     else:
         seconds = options.seconds or 600
         folder = Path(tempfile.mkdtemp(prefix="rift-chaos-"))
-        found = asyncio.run(chaos.run(folder, PORT, seconds, options.seed))
+        found = asyncio.run(chaos.run(folder, seconds, options.seed))
         write("chaos", {"command": f"python -m benchmarks.workers chaos --seconds {seconds:g}"} | found)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from config.cluster import RaftSettings
+from tests.ports import reserve_ports
 from workqueue.client import Client
 from workqueue.errors import ClientError
 from workqueue.init import Created, create, loopback
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 class Cluster:
     """Voters by id, each a process group of its own so that `kill` reaches all of its processes."""
 
-    def __init__(self, folder: Path, count: int, base_port: int, raft: RaftSettings) -> None:
-        self.voters = loopback(count, base_port)
+    def __init__(self, folder: Path, count: int, raft: RaftSettings) -> None:
+        self.voters = loopback(count, reserve_ports(10 * count)[0])
         self.created: Created = create(folder, self.voters, raft=raft)
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._logs: dict[str, Any] = {}
@@ -110,9 +111,9 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def cluster(folder: Path, count: int, base_port: int, raft: RaftSettings | None = None) -> AsyncIterator[Cluster]:
+async def cluster(folder: Path, count: int, raft: RaftSettings | None = None) -> AsyncIterator[Cluster]:
     """A cluster that runs while open."""
-    voters = Cluster(folder, count, base_port, raft or RaftSettings())
+    voters = Cluster(folder, count, raft or RaftSettings())
     try:
         await voters.start_all()
         await voters.wait_ready()

@@ -24,6 +24,7 @@ import typer.main
 from typer.testing import CliRunner
 
 import rift
+from tests.ports import reserve_ports
 from workqueue.cli import context
 from workqueue.client import Client
 from workqueue.errors import ClientError
@@ -50,7 +51,7 @@ pytestmark = [
     # Each command is a process of its own in real life, whose end closes what TLS had not yet said goodbye to.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-PORT = 24600
+PORT = reserve_ports(3)[0]
 CONFIG = "hex8_2p"  # not one of the loop's, so that its duty leaves these models alone
 DONE, REFUSED, USAGE, UNAVAILABLE = 0, 1, 2, 3
 

@@ -44,7 +44,7 @@ async def halt(voters: Cluster, *scopes: str) -> None:
 
 async def test_a_listener_goes_on_at_another_voter(tmp_path: Path) -> None:
     """After kill -9 of the voter that it listened to, which led, no event is missing and none comes twice."""
-    async with cluster(tmp_path, 3, 24900) as voters:
+    async with cluster(tmp_path, 3) as voters:
         leader = await voters.wait_ready()
         await halt(voters, "before-1", "before-2")
         seen = await read(voters, leader, 0, 3)

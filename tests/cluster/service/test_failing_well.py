@@ -11,6 +11,7 @@ import msgspec
 import psutil
 import pytest
 
+from tests.ports import reserve_ports
 from workqueue.errors import EXIT_CONFIG, EXIT_DATA, EXIT_PORT
 from workqueue.init import Created, create, loopback
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
-PORT = 23800
+PORT = reserve_ports(30)[0]
 
 
 def start(created: Created) -> tuple[int, str]:

@@ -15,10 +15,10 @@ import yaml
 from config.cluster import RaftSettings, VoterAddress
 from tests.cluster.service.cluster import Cluster, cluster
 from tests.cluster.service.test_voters import _produce, open_kind
+from tests.ports import reserve_ports
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 ROOT = Path(__file__).resolve().parents[3]
-PORT = 26300
 
 
 async def rift(folder: Path, *arguments: str) -> tuple[int, str]:
@@ -57,7 +57,7 @@ async def well(folder: Path) -> None:
 
 async def test_a_voter_is_replaced_and_the_state_outlives_the_cluster(tmp_path: Path) -> None:
     """Refusals say what to do; then one voter after the other restarts while clients go on enqueueing."""
-    async with cluster(tmp_path / "cluster", 5, PORT) as voters:
+    async with cluster(tmp_path / "cluster", 5) as voters:
         folder = write_context(voters)
         await voters.wait_ready()
         async with voters.client() as client:
@@ -66,8 +66,8 @@ async def test_a_voter_is_replaced_and_the_state_outlives_the_cluster(tmp_path: 
         code, out = await rift(folder, "doctor", "--config", str(folder / "voter-1.yaml"))
         assert code == 0, out
         replace = ("cluster", "replace", "voter-2", "voter-6", "--folder", str(folder), "--address")
-        new_address = f"127.0.0.1:{PORT + 60}"
-        code, out = await rift(folder, *replace, f"127.0.0.1:{PORT}")
+        new_address = f"127.0.0.1:{reserve_ports(3)[0]}"
+        code, out = await rift(folder, *replace, f"127.0.0.1:{voters.voters[0].http_port}")
         assert (code, "overlaps with the ports of voter-1" in out) == (1, True), out
         code, out = await rift(folder, *replace, new_address)
         assert (code, "still answers: stop it for good" in out) == (1, True), out
@@ -122,7 +122,7 @@ async def _outlives(tmp_path: Path, folder: Path, ids: list[str], job: str) -> N
     assert (code, "may lack acknowledged writes" in out) == (1, True), out
     code, out = await rift(folder, "cluster", "export", *data[:3], "--out", file)
     assert code == 0, out
-    fresh = Cluster(tmp_path / "new", 3, PORT + 100, RaftSettings())
+    fresh = Cluster(tmp_path / "new", 3, RaftSettings())
     for secret in ("token.key", "admin.token"):  # tokens are part of the state, by hashes under this key
         shutil.copy(folder / "secrets" / secret, fresh.created.folder / "secrets" / secret)
     for config in fresh.created.voters:

@@ -55,10 +55,10 @@ async def complete_one(client: Client, worker: str, wait_ms: int, limit: int = 1
     return [each.job for each in outcome.settled if isinstance(each, Settled) and each.state == "completed"]
 
 
-@pytest.mark.parametrize(("count", "base_port"), [(1, 23100), (5, 23200)])
-async def test_a_job_lives_through_any_voter(tmp_path: Path, count: int, base_port: int) -> None:
+@pytest.mark.parametrize("count", [1, 5])
+async def test_a_job_lives_through_any_voter(tmp_path: Path, count: int) -> None:
     """Enqueue, claim and complete work through each voter, leader or follower."""
-    async with cluster(tmp_path, count, base_port) as voters:
+    async with cluster(tmp_path, count) as voters:
         for voter in voters.voters:
             async with voters.client(only=voter.id) as client:
                 await open_kind(client)
@@ -74,7 +74,7 @@ async def test_a_job_lives_through_any_voter(tmp_path: Path, count: int, base_po
 
 async def test_the_leader_dies_under_load(tmp_path: Path) -> None:
     """kill -9 of the leader while clients enqueue and workers complete: every acknowledged job is completed once."""
-    async with cluster(tmp_path, 5, 23300) as voters:
+    async with cluster(tmp_path, 5) as voters:
         leader = await voters.wait_ready()
         async with voters.client() as client:
             await open_kind(client)
@@ -136,7 +136,7 @@ async def beat(client: Client, worker: str) -> None:
 
 async def test_all_voters_restart(tmp_path: Path) -> None:
     """kill -9 of all five at once: what was acknowledged is there when they come back."""
-    async with cluster(tmp_path, 5, 23400) as voters:
+    async with cluster(tmp_path, 5) as voters:
         async with voters.client() as client:
             await open_kind(client)
             names = [f"job-{n}" for n in range(50)]
@@ -152,7 +152,7 @@ async def test_all_voters_restart(tmp_path: Path) -> None:
 
 async def test_a_voter_process_holds_no_engine(tmp_path: Path) -> None:
     """No process of a live voter has loaded torch, numpy or numba."""
-    async with cluster(tmp_path, 1, 23500) as voters:
+    async with cluster(tmp_path, 1) as voters:
         pid = voters._processes["voter-1"].pid
         pids = [pid, *(int(child) for child in _children(pid))]
         assert len(pids) >= 4
@@ -167,7 +167,7 @@ def _children(pid: int) -> list[str]:
 
 async def test_the_processes_end_together(tmp_path: Path) -> None:
     """When one process of a voter dies, the others stop and the voter says which it was."""
-    async with cluster(tmp_path, 1, 23600) as voters:
+    async with cluster(tmp_path, 1) as voters:
         process = voters._processes["voter-1"]
         victim = int(_children(process.pid)[0])
         os.kill(victim, 9)
@@ -181,5 +181,5 @@ async def test_the_processes_end_together(tmp_path: Path) -> None:
 
 async def test_a_voter_stops_on_sigterm(tmp_path: Path) -> None:
     """SIGTERM ends a voter within seconds, with exit code 0."""
-    async with cluster(tmp_path, 1, 23700) as voters:
+    async with cluster(tmp_path, 1) as voters:
         assert await voters.stop("voter-1") == 0

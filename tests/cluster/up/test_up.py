@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from typing import Any
 
 import psutil
 import pytest
+
+from tests.ports import reserve_ports
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
@@ -38,19 +39,6 @@ SHORT = (
 )
 
 
-def free_base() -> int:
-    """Return a base port whose neighbours, ten apart, are free."""
-    for base in range(29000, 31000, 100):
-        try:
-            for port in (base + 10 * voter + k for voter in range(5) for k in range(3)):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return base
-    raise RuntimeError("no free ports")
-
-
 class Up:
     """A running `rift up`."""
 
@@ -61,7 +49,7 @@ class Up:
         self.voters, self.workers = voters, workers
         self.data = folder / "data"
         self.log = folder / "up.log"
-        self.base = free_base()
+        self.base = reserve_ports(10 * voters)[0]
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:

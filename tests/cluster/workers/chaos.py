@@ -133,9 +133,9 @@ async def check_effects(client: Client, count: int) -> tuple[int, int]:
     return whole, missing
 
 
-async def run(folder: Path, base_port: int, seconds: float, seed: int) -> dict[str, Any]:
+async def run(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
     """Kill for `seconds`, let the rest end in peace, and return what was counted."""
-    async with cluster(folder / "voters", VOTERS, base_port) as made, made.client() as client:
+    async with cluster(folder / "voters", VOTERS) as made, made.client() as client:
         await client.submit(RegisterKind("fake"))
         urls = [voter.http for voter in made.voters]
         workers = [

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def voters(tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with cluster(tmp_path / "voters", 3, 25700) as made:
+    async with cluster(tmp_path / "voters", 3) as made:
         async with made.client() as client:
             await client.submit(RegisterKind("fake"))
         yield made

@@ -8,7 +8,6 @@ import json
 import random
 import secrets
 import signal
-import socket
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import msgspec
 
 from tests.cluster.service.cluster import Cluster, cluster
 from tests.cluster.workers.harness import ROOT, Worker, workers_ended
+from tests.ports import reserve_ports
 from workqueue.machine.commands import (
     Cancel,
     Capability,
@@ -40,15 +40,6 @@ if TYPE_CHECKING:
 LEASE_MS = 60_000
 
 
-def free_ports(count: int) -> list[int]:
-    """Port numbers that nobody uses now, for UDP and TCP."""
-    with contextlib.ExitStack() as stack:
-        links = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for link in links:
-            link.bind(("127.0.0.1", 0))
-        return [link.getsockname()[1] for link in links]
-
-
 class Group:
     """Voters, some real workers that gossip, and members that do nothing else but gossip."""
 
@@ -65,7 +56,7 @@ class Group:
         created = self.made.created
         self._roads[name] = "lease" if flags else "gossip"
         if not flags:
-            [port] = free_ports(1)
+            [port] = reserve_ports(1)
             key = created.folder / "secrets/gossip.key"
             flags = ("--gossip", f"127.0.0.1:{port}", "--gossip-key", str(key))
         urls = [voter.http for voter in self.made.voters]
@@ -188,7 +179,7 @@ async def gossipers(group: Group, count: int) -> AsyncIterator[list[asyncio.subp
     key = str(group.made.created.folder / "secrets/gossip.key")
     running = []
     try:
-        for index, port in enumerate(free_ports(count)):
+        for index, port in enumerate(reserve_ports(count)):
             told = {
                 "node_id": f"g{index}", "boot_id": f"b{index}", "role": "worker", "bind": f"127.0.0.1:{port}",
                 "seeds": peering.seeds, "key_files": [key], "period_ms": peering.period_ms,
@@ -208,10 +199,10 @@ async def gossipers(group: Group, count: int) -> AsyncIterator[list[asyncio.subp
 
 
 @contextlib.asynccontextmanager
-async def group(folder: Path, *, base_port: int, voters: int, workers: int, members: int) -> AsyncIterator[Group]:
+async def group(folder: Path, *, voters: int, workers: int, members: int) -> AsyncIterator[Group]:
     """Voters and real workers, and as many members that only gossip as make `members` in all."""
     folder.mkdir(parents=True, exist_ok=True)
-    async with cluster(folder / "voters", voters, base_port) as made, made.client() as client:
+    async with cluster(folder / "voters", voters) as made, made.client() as client:
         await client.submit(RegisterKind("fake"))
         whole = Group(made, client, folder)
         fleet = [whole.worker(f"w{index}") for index in range(workers)]

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 async def test_nothing_lost_nothing_twice(tmp_path: Path) -> None:
     """A short run of `python -m benchmarks.workers chaos`, which goes on for ten minutes."""
-    found = await chaos.run(tmp_path, 25600, 25.0, 1)
+    found = await chaos.run(tmp_path, 25.0, 1)
     assert sum(found["kills"].values()) >= 5
     assert found["jobs"] >= 100
     assert found["states"] == {"completed": found["jobs"]}

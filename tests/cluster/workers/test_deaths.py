@@ -22,7 +22,7 @@ async def test_jobs_of_the_dead_run_elsewhere_within_six_seconds(tmp_path: Path)
 
     More members and trials: `python -m benchmarks.deaths`.
     """
-    async with deaths.group(tmp_path, base_port=24100, voters=3, workers=2, members=12) as group:
+    async with deaths.group(tmp_path, voters=3, workers=2, members=12) as group:
         assert {road for _, road in (await group.members()).values()} == {"gossip"}
         assert await group.trial("machine") < WITHIN_S
         assert await group.trial("agent") < WITHIN_S
@@ -34,7 +34,7 @@ async def test_jobs_of_the_dead_run_elsewhere_within_six_seconds(tmp_path: Path)
 
 async def test_a_false_hint_ends_nothing(tmp_path: Path) -> None:
     """A worker whose gossip process alone dies keeps its job by its heartbeats, and gossips again."""
-    async with deaths.group(tmp_path, base_port=24140, voters=3, workers=1, members=6) as group:
+    async with deaths.group(tmp_path, voters=3, workers=1, members=6) as group:
         name, holder = await group.start_job()
         [worker] = group.workers
         [gossip] = worker.children("membership.process")

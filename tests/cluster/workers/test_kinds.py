@@ -61,7 +61,7 @@ class Jobs:
 
 async def test_every_kind_runs_on_a_real_worker(tmp_path: Path) -> None:
     """Games are played, trained on, exported, verified and rated; what comes out fits together."""
-    async with cluster(tmp_path / "voters", 1, 32100) as voters, voters.client() as client:
+    async with cluster(tmp_path / "voters", 1) as voters, voters.client() as client:
         created, urls = voters.created, [voter.http for voter in voters.voters]
         flags = ("--slots", "2", "--threads", "1", "--kinds", ",".join(KINDS))
         worker = Worker(tmp_path, "w", urls, created.worker_token, created.ca, flags)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.ports import reserve_ports
 from workqueue.authority import issue, new_ca
 from workqueue.census import Answer, differing_digests
 from workqueue.diagnosis import Finding, of_certificate, of_file, of_space, of_voter, of_voters
@@ -110,10 +111,7 @@ def test_certificates_are_judged_by_their_days() -> None:
 
 def test_a_voters_files_and_ports(tmp_path: Path) -> None:
     """A fresh folder is well; an open key, a missing secret and a port taken by another are not."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    created = create(tmp_path, loopback(3, min(port, 65_000)))
+    created = create(tmp_path, loopback(3, reserve_ports(30)[0]))
     config = read_config(created.voters[0])
     assert wrongs(of_voter(config)) == {}
     os.chmod(config.key, 0o644)  # noqa: PTH101

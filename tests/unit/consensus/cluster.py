@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,17 +11,7 @@ import msgspec
 from consensus import NotLeader, Replica, ReplicaSettings, Unknown
 from consensus.certificates import make_certificates
 from consensus.ledger import Command, Ledger
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+from tests.ports import reserve_ports
 
 
 def put(key: str, value: bytes = b"x", client: str = "c", seq: int = 1) -> bytes:
@@ -32,7 +21,7 @@ def put(key: str, value: bytes = b"x", client: str = "c", seq: int = 1) -> bytes
 
 def settings_of(folder: Path, size: int, *, tls: bool = True, **changes: object) -> list[ReplicaSettings]:
     """Return the settings of every voter of a cluster on loopback."""
-    addresses = {f"v{i}": f"127.0.0.1:{port}" for i, port in enumerate(free_ports(size))}
+    addresses = {f"v{i}": f"127.0.0.1:{port}" for i, port in enumerate(reserve_ports(size))}
     if tls:
         make_certificates(folder / "tls", addresses)
     return [

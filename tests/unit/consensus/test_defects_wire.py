@@ -17,7 +17,7 @@ from typing import Any
 
 import pysyncobj.tcp_connection as stock_connection
 import pytest
-from cluster import commit, free_ports, leader_of, put, settings_of, until
+from cluster import commit, leader_of, put, settings_of, until
 from pysyncobj import SyncObj, SyncObjConf
 from pysyncobj.serializer import Serializer
 from virtual import VirtualClock, World
@@ -28,6 +28,7 @@ from consensus import messages as m
 from consensus.ledger import Ledger
 from consensus.snapshot import ForkedChild
 from consensus.transport import LinkTransport
+from tests.ports import reserve_ports
 
 WorldOf = Callable[..., World]
 
@@ -115,7 +116,7 @@ class _Bomb:
 
 def test_defect_15_the_stock_port_runs_whatever_is_sent_to_it(tmp_path: Path) -> None:
     """Whoever reaches the port runs code, and is believed whatever length it announces."""
-    port, other = free_ports(2)
+    port, other = reserve_ports(2)
     conf = SyncObjConf(autoTick=False, bindAddress=f"127.0.0.1:{port}")
     voter = SyncObj(f"127.0.0.1:{port}", [f"127.0.0.1:{other}"], conf)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -14,6 +13,7 @@ from obstore.exceptions import GenericError
 
 from config.cluster import StoreSettings
 from config.errors import ConfigError
+from tests.ports import reserve_ports
 from tests.unit.store.conftest import cluster_of
 from tests.unit.store.test_artifacts import broken_upload, made
 from workqueue.store import StoreError
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def s3(tmp_path: Path) -> AsyncIterator[StoreSettings]:
     """A local S3 server with an empty bucket."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    [port] = reserve_ports(1)
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -14,6 +14,7 @@ from config.cluster import WorkerSettings
 from membership.api import State
 from membership.service import Gossip
 from membership.settings import METADATA_BYTES_MAX, GossipSettings
+from tests.ports import reserve_ports
 from workers.gossip import GossipProcess, describe, gossip_settings
 from workqueue.errors import Unavailable
 from workqueue.machine.commands import Capability
@@ -79,7 +80,7 @@ async def test_it_is_started_anew_and_says_farewell(tmp_path: Path) -> None:
             member = voter.get("w")
             return member.state if member else None
 
-        mine = worker(tmp_path, gossip="127.0.0.1:24390")
+        mine = worker(tmp_path, gossip=f"127.0.0.1:{reserve_ports(1)[0]}")
         async with GossipProcess(mine, "boot-1", {"cpus": 4}, voters, pause_s=0.05) as gossip:  # type: ignore[arg-type]
             await until(lambda: state() is State.ALIVE)
             member = voter.get("w")
@@ -100,7 +101,7 @@ async def test_an_agent_that_hangs_is_not_vouched_for(tmp_path: Path) -> None:
     told = GossipSettings("v", "b", "voter", "127.0.0.1:0", key_files=[str(key)], period_ms=100)
     async with Gossip(told) as voter:
         voters = Voters(Peering("riftq", (voter.address,), 100, 3))
-        mine = worker(tmp_path, gossip="127.0.0.1:32390")
+        mine = worker(tmp_path, gossip=f"127.0.0.1:{reserve_ports(1)[0]}")
 
         def state() -> State | None:
             member = voter.get("w")
