@@ -230,7 +230,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the order and length of the faults")
     parser.add_argument("--tag", default="f", help="names the namespaces, so that two runs do not meet")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--picture", action="store_true", help="draw docs/faults.svg (needs matplotlib)")
     parser.add_argument("--only", nargs="+", default=[], choices=FAULTS, help="these faults, not all")
     parser.add_argument("--sabotage", default="", choices=["stale-reads", "lonely-commits"], help="must be found")
     options = parser.parse_args()
@@ -247,10 +246,6 @@ def main() -> int:
     lists = re.compile(r"\[\s+([\d.,\s]+?)\s+\]")
     options.out.write_text(lists.sub(lambda m: f"[{' '.join(m[1].split())}]", text) + "\n")
     print(json.dumps(found, indent=1))
-    if options.picture:
-        from benchmarks.faults_picture import draw
-
-        draw(found)
     return 1 if outcome.lost or outcome.wrong or outcome.unserved else 0
 
 

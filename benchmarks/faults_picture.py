@@ -1,14 +1,19 @@
-"""A picture of a fault run: how long clients heard nothing, fault by fault."""
+"""Draw the last fault run, `docs/faults.svg`: how long clients heard nothing, fault by fault.
+
+python -m benchmarks.faults_picture   # needs matplotlib
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+FIGURES = Path(__file__).parent / "results" / "faults.json"
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "faults.svg"
 
 
-def draw(figures: dict[str, Any], path: Path = PICTURE) -> None:
+def draw(figures: dict[str, Any]) -> None:
     """Draw one row a kind of fault and one dot an injection, on a logarithmic scale of milliseconds."""
     import matplotlib as mpl
 
@@ -31,5 +36,9 @@ def draw(figures: dict[str, Any], path: Path = PICTURE) -> None:
         f"acknowledged, {figures['lost']} lost, {figures['violations']} violations",
         fontsize=10,
     )
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(PICTURE, metadata={"Date": None})
     plt.close(figure)
+
+
+if __name__ == "__main__":
+    draw(json.loads(FIGURES.read_text()))

@@ -7,16 +7,25 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from config.removed import explain
-from workqueue.machine.commands import AnyCommand, Enqueue, PutSettings, QuarantineWorker, RegisterKind, SetAlert
+from workqueue.bounds import check_bounds
+from workqueue.machine.commands import (
+    AnyCommand,
+    Enqueue,
+    JobSpec,
+    PutSettings,
+    QuarantineWorker,
+    RegisterKind,
+    SetAlert,
+)
 from workqueue.machine.jobs import FULL_RETRY_MS
 from workqueue.machine.outcomes import Code
-from workqueue.open_kinds import SchemaMismatch, check_payloads, check_schema
+from workqueue.open_kinds import SchemaMismatch, check, check_schema, plain, with_schema
 from workqueue.schema import KINDS
 from workqueue.security import Identity, may_propose
 from workqueue.stream import UNREADABLE, StreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
@@ -82,8 +91,8 @@ def admit(identity: Identity, request: Envelope, kinds: Sequence[Mapping[str, An
     if name == "PutSettings":
         _admit_settings(_decoded(request.command))
     try:
-        if name == "Enqueue" and kinds:
-            check_payloads(kinds, ((job.kind, job.payload) for job in _jobs_of(request.command)))
+        if name == "Enqueue" and (kinds or identity.role != "worker"):
+            check_jobs(kinds, _jobs_of(request.command))
         elif name == "RegisterKind":
             check_kind(_decoded(request.command))
     except SchemaMismatch as error:
@@ -132,6 +141,17 @@ def check_kind(command: AnyCommand) -> None:
     if isinstance(command, RegisterKind):
         check_schema(command.payload_schema)
         check_schema(command.result_schema)
+
+
+def check_jobs(kinds: Sequence[Mapping[str, Any]], jobs: Iterable[_Job | JobSpec]) -> None:
+    """Refuse the first job whose payload no worker could do anything with; raises SchemaMismatch."""
+    schemas = with_schema(kinds, "payload_schema")
+    for job in jobs:
+        if job.kind in KINDS:
+            check_bounds(job.kind, job.payload)
+        elif job.kind in schemas:
+            what = f"the payload of a `{job.kind}` job"
+            check(schemas[job.kind], plain(job.payload, what), what)
 
 
 def _decoded(command: msgspec.Raw) -> AnyCommand:

@@ -65,12 +65,3 @@ def plain(raw: msgspec.Raw, what: str) -> object:
 def with_schema(kinds: Iterable[Mapping[str, Any]], field: str) -> dict[str, str]:
     """Return the schemas by kind, of the kinds that have one."""
     return {str(kind["name"]): str(kind[field]) for kind in kinds if kind.get(field, "{}") not in {"", "{}"}}
-
-
-def check_payloads(kinds: Iterable[Mapping[str, Any]], jobs: Iterable[tuple[str, msgspec.Raw]]) -> None:
-    """Refuse the first job (kind, payload) whose payload does not fit; raises SchemaMismatch."""
-    schemas = with_schema(kinds, "payload_schema")
-    for kind, payload in jobs:
-        if kind in schemas:
-            what = f"the payload of a `{kind}` job"
-            check(schemas[kind], plain(payload, what), what)

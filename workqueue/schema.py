@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+BOARDS = ("hex8", "square8", "square19", "hexagonal")  # the smallest first
+
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]  # of what is summed up in a config's totals
 Milli = Annotated[int, msgspec.Meta(ge=0, le=1000)]  # a share or a chance
 Share = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]  # thousandths of a weight; weights need not sum to one

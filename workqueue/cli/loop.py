@@ -21,6 +21,7 @@ from workqueue.cli.context import (
     show_json,
     show_table,
 )
+from workqueue.schema import BOARDS, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,13 +34,10 @@ halt_app = typer.Typer(help="Stop claims of a kind, a config or all.")
 resume_app = typer.Typer(help="End a halt.")
 Scope = Annotated[str, typer.Argument(help="A kind, a config as square8_2p, or * for all.")]
 Configs = Annotated[list[str] | None, typer.Argument(help="Configs as square8_2p, or `all` for every board and count.")]
-BOARDS = ("square8", "square19", "hex8", "hexagonal")
 ALL = tuple(f"{board}_{players}p" for board in BOARDS for players in (2, 3, 4))
 
 
 def _known(scope: str) -> str:
-    from workqueue.schema import KINDS
-
     configs = (row["config"] for row in ask("loop")["configs"])
     return near("kind or config", scope, {"*", *ALL, *KINDS, *configs, *(kind["name"] for kind in ask("kinds"))})
 

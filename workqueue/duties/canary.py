@@ -20,6 +20,7 @@ from workqueue.duties.rules import CHEATS
 from workqueue.machine.commands import EndBoot, Enqueue, QuarantineWorker, Requirements, Revoke
 from workqueue.machine.views import Event, WorkerView
 from workqueue.schema import (
+    BOARDS,
     MatchesResult,
     SelfplayPayload,
     SelfplayResult,
@@ -46,7 +47,6 @@ CANARY_GAMES = 8
 CANARY_SEED = 20_011
 CANARIES_BACK = 3  # hours whose answers are compared
 CANARIES_MAX = 20  # workers that are heard at one look
-SIZES = ("hex8", "square8", "square19", "hexagonal")  # canaries are played on the smallest board that is worked on
 RESIDUALS_MS = 60_000  # residuals look at every match, so not at every look
 VERIFY_PRIORITY = 70  # soon, so that little rests on a wrong result
 
@@ -199,7 +199,7 @@ class Canary:
 
 def _size(config: str) -> int:
     board, _ = parts(config)
-    return SIZES.index(board) if board in SIZES else len(SIZES)
+    return BOARDS.index(board) if board in BOARDS else len(BOARDS)
 
 
 def _replay_job(name: str, done: trust.Done, claim: trust.Claim, asked: set[str], games: int) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from workqueue.admission import admit_command, check_kind, check_room
+from workqueue.admission import admit_command, check_jobs, check_kind, check_room
 from workqueue.http.bodies import decode_json, read_body, to_command
 from workqueue.http.context import CONTEXT, FrontContext, View
 from workqueue.http.endpoints import ENDPOINTS, Endpoint, Param
@@ -16,7 +16,7 @@ from workqueue.http.problem import STATUS_OF_CODE, Problem, of_refused
 from workqueue.http.results import all_refused, mended, refusals, without
 from workqueue.machine.commands import Claim, Complete, Enqueue, RegisterKind
 from workqueue.machine.outcomes import Code, Refused
-from workqueue.open_kinds import SchemaMismatch, check_payloads
+from workqueue.open_kinds import SchemaMismatch
 from workqueue.stream import StreamError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _check(context: FrontContext, identity: Identity, command: Any) -> None:
         admit_command(identity, command)
         check_room(type(command).__name__, context.core.state.live, context.settings.limits.queue_max)
         if isinstance(command, Enqueue):
-            check_payloads(kinds, ((job.kind, job.payload) for job in command.jobs))
+            check_jobs(kinds, command.jobs)
         elif isinstance(command, RegisterKind):
             check_kind(command)
     except SchemaMismatch as error:

@@ -94,7 +94,8 @@ def test_cheating_workers_are_convicted_by_the_others(up: Up) -> None:
         audit = up.rift("audit")
         for action in ("quarantine", "revoke"):
             by_duty = [entry for entry in audit if entry["actor"] == "duty:canary" and entry["action"] == action]
-            assert {entry["subject"] for entry in by_duty} == CHEATS
+            # What an honest worker and a cheat had a part in is revoked by itself, named by its SHA-256.
+            assert {entry["subject"] for entry in by_duty if len(entry["subject"]) != 64} == CHEATS
     finally:
         for process in cheats:
             process.terminate()

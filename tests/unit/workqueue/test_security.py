@@ -259,6 +259,60 @@ def test_payloads_are_checked_on_the_stream_too() -> None:
         admit(Identity("a", "admin"), envelope(Enqueue((JobSpec("a", "open"),))), kinds)
 
 
+MATCH = {"board": "hex8", "players": 2, "seed": 1}
+ONE, OTHER = {"kind": "random"}, {"kind": "heuristic"}
+SELFPLAY = {**MATCH, "player": OTHER, "games": 8}
+TRAIN = {**MATCH, "shards": ["a" * 64], "steps": 10}
+EVALUATE = {**MATCH, "candidate": ONE, "champion": OTHER, "games_max": 8}
+
+
+def built_in(kind: str, payload: dict[str, object]) -> JobSpec:
+    return JobSpec("a", kind, msgspec.Raw(msgspec.msgpack.encode(payload)), config="hex8_2p")
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "says"),
+    [
+        ("selfplay", {**SELFPLAY, "games": 0}, "games is 1 or more, not 0"),
+        ("selfplay", {**SELFPLAY, "opening_plies": -1}, "opening_plies is 0 or more, not -1"),
+        ("selfplay", {**SELFPLAY, "board": "go"}, "no board 'go'; give one of hex8, "),
+        ("train", {**TRAIN, "shards": []}, "names no shards"),
+        ("train", {**TRAIN, "steps": 0}, "steps is 1 or more"),
+        ("export", {"board": "hex8", "players": 2, "shards": []}, "names no shards"),
+        ("tournament", {**MATCH, "entrants": [ONE, ONE], "games": 1}, "two different entrants"),
+        ("gauntlet", {**MATCH, "candidate": ONE, "baselines": [ONE], "games": 1}, "a baseline that is not"),
+        ("evaluate", {**EVALUATE, "champion": ONE}, "the same player"),
+        ("evaluate", {**EVALUATE, "alpha_milli": 0}, "lie between 0 and 500"),
+        ("evaluate", {**EVALUATE, "beta_milli": 500}, "lie between 0 and 500"),
+        ("evaluate", {**EVALUATE, "elo0_milli": 50_000}, "elo0_milli lies below"),
+        ("benchmark", {"board": "hex8", "players": 2, "seconds": 0}, "seconds is 1 or more"),
+    ],
+)
+def test_what_no_worker_could_do_is_refused_at_the_door(kind: str, payload: dict[str, object], says: str) -> None:
+    """With what may be asked for, whichever job of the command it is."""
+    fine = built_in("selfplay", SELFPLAY)
+    with pytest.raises(StreamError, match=f"`{kind}` job is refused: .*{says}") as caught:
+        admit(Identity("a", "admin"), envelope(Enqueue((fine, built_in(kind, payload)))))
+    assert caught.value.code == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        ("selfplay", SELFPLAY),
+        ("train", TRAIN),
+        ("evaluate", EVALUATE),
+        ("gauntlet", {**MATCH, "candidate": ONE, "baselines": [ONE, OTHER], "games": 1}),
+        ("verify", {"model": "a" * 64}),
+        ("train", {"steps": "many"}),  # the state machine says what is wrong with it
+    ],
+)
+def test_what_can_be_done_is_let_in(kind: str, payload: dict[str, object]) -> None:
+    """As it came."""
+    request = envelope(Enqueue((built_in(kind, payload),)), "a")
+    assert admit(Identity("a", "admin"), request) is request
+
+
 def test_an_actor_stays_within_its_identity() -> None:
     """Nobody appears as another by naming them."""
     admin = Identity("admin:ops", "admin")
