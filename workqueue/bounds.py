@@ -17,6 +17,7 @@ from workqueue.schema import (
     Schema,
     TournamentPayload,
     TrainPayload,
+    VerifyPayload,
 )
 from workqueue.stream import UNREADABLE
 
@@ -34,19 +35,25 @@ def check_bounds(kind: str, raw: msgspec.Raw) -> None:
         payload = _decoders[kind].decode(raw)
     except UNREADABLE:
         return  # the state machine says why, and of which job
-    if wrong := _wrong(payload):
+    if wrong := _wrong_value(payload) or _wrong_together(payload):
         raise SchemaMismatch(f"the payload of a `{kind}` job is refused: {wrong}")
 
 
-def _wrong(payload: Schema) -> str:
+def _wrong_value(payload: Schema) -> str:
     if (board := getattr(payload, "board", BOARDS[0])) not in BOARDS:
         return f"there is no board {board!r}; give one of {', '.join(BOARDS)}"
     for name, least in _LEAST.items():
         if (value := getattr(payload, name, least)) < least:
             return f"{name} is {least} or more, not {value}"
+    return ""
+
+
+def _wrong_together(payload: Schema) -> str:
     match payload:
         case TrainPayload(shards=()) | ExportPayload(shards=()):
             return "it names no shards"
+        case VerifyPayload(shard="", model="", record=""):
+            return "it names nothing to verify: give a shard, a model or a record"
         case TournamentPayload() if len({each.key for each in payload.entrants}) < 2:
             return "a tournament needs two different entrants"
         case GauntletPayload() if not {each.key for each in payload.baselines} - {payload.candidate.key}:

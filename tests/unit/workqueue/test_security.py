@@ -285,6 +285,7 @@ def built_in(kind: str, payload: dict[str, object]) -> JobSpec:
         ("evaluate", {**EVALUATE, "alpha_milli": 0}, "lie between 0 and 500"),
         ("evaluate", {**EVALUATE, "beta_milli": 500}, "lie between 0 and 500"),
         ("evaluate", {**EVALUATE, "elo0_milli": 50_000}, "elo0_milli lies below"),
+        ("verify", {}, "names nothing to verify"),
         ("benchmark", {"board": "hex8", "players": 2, "seconds": 0}, "seconds is 1 or more"),
     ],
 )
