@@ -22,7 +22,7 @@ def surprises(net: Net, window: Window, ids: NDArray[np.int64], device: str) -> 
     found = np.zeros(len(ids))
     for k in range(0, len(ids), PART):
         part = ids[k : k + PART]
-        states, rows = np.ascontiguousarray(window.states[part]), np.arange(len(part), dtype=np.int32)
+        states, rows = window.states(part), np.arange(len(part), dtype=np.int32)
         codes, counts = legal_of(states, rows, window.where)
         codes = codes[:, : int(counts.max())].copy()
         target = aligned(window, part, codes, counts)

@@ -37,6 +37,7 @@ AVERAGE = 0.99
 CLIP = 1.0
 HELDOUT_BATCH = 512
 LOOK_EVERY = 50
+ROOM_MIN = 1 << 16  # positions that every window may have, however few are picked of it
 OPTIMIZERS = ("adamw", "sgd")
 PRECISIONS = ("auto", "float32", "bfloat16")
 MOMENTUM = 0.9
@@ -63,6 +64,11 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     precision: str = "auto"  # float32, bfloat16, or by the device: bfloat16 on a GPU
     surprise: float = 0.0  # share of picks in proportion to how much a target surprises the parent
     parents: tuple[str, ...] = ()
+
+    @property
+    def room(self) -> int:
+        """Return how many positions of a window are worth their memory: as many as are picked."""
+        return max(self.steps * self.batch_size, ROOM_MIN)
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -298,7 +304,7 @@ def train(
     """
     begun = time.monotonic()
     notes: list[str] = []
-    window = load_window(shards, spec.heldout, notes.append)
+    window = load_window(shards, spec.heldout, notes.append, spec.room, spec.seed)
     progress({"done": 0, "total": spec.steps, "positions": len(window.game), "left_out": notes})
     run = Training(spec, window, parent, device, ranks)
     if resume is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from engine.players.player import legal_of
 from engine.rules import layout as lay
 from engine.rules.cells import Words
 from engine.rules.geometry import Geometry
+from engine.rules.kernels import new_game
 from engine.rules.symmetry import code_permutation, exact_symmetries, symmetries
 
 
@@ -35,10 +38,14 @@ class Batch(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Every target position of a window; `states` [positions, words] and what its game came to."""
+    """Every target position of a window, as what differs from a new game, and what its game came to."""
 
     where: Geometry
-    states: Words
+    new: Words  # [words] the state before the first move
+    changed: Words  # [positions] words in which a position differs from it
+    first: NDArray[np.int64]  # [positions] its first entry in `word` and `value`
+    word: NDArray[np.uint16]
+    value: Words
     game: NDArray[np.int64]  # [positions]
     size: Words  # [positions] entries of the policy target
     start: NDArray[np.int64]  # [positions] first entry of the policy target
@@ -47,6 +54,19 @@ class Window(NamedTuple):
     finals: Words  # [games, words]
     ranks: NDArray[np.int8]  # [games, players]
     heldout: NDArray[np.bool_]  # [positions]
+
+    def states(self, picked: NDArray[np.int64]) -> Words:
+        """Return the states of some positions [picked, words]."""
+        counts = self.changed[picked]
+        entries = np.arange(counts.sum()) + np.repeat(self.first[picked] - _firsts(counts), counts)
+        states = np.repeat(self.new[None], len(picked), 0)
+        states[np.repeat(np.arange(len(picked)), counts), self.word[entries]] = self.value[entries]
+        return states
+
+
+def _firsts(counts: Words) -> NDArray[np.int64]:
+    """Return where each of some runs of entries begins."""
+    return np.cumsum(counts, dtype=np.int64) - counts
 
 
 def held_out(shard: Shard, share: float) -> NDArray[np.bool_]:
@@ -60,42 +80,122 @@ def held_out(shard: Shard, share: float) -> NDArray[np.bool_]:
     return np.array(marks) < share * 2**32
 
 
-def load_window(paths: Sequence[Path], heldout: float, report: Callable[[str], None] = lambda _: None) -> Window:
-    """Read shards; one that is corrupt or against the rules is left out and reported. Raises ShardError for none."""
-    shards: list[tuple[Shard, Words, Words]] = []
-    for path in paths:
+class _Part(NamedTuple):
+    """The positions of one shard; the names are those of `Window`, `game` counts within the part."""
+
+    lot: NDArray[np.float64]  # [positions] those with the lowest stay when there are too many
+    changed: Words
+    word: NDArray[np.uint16]
+    value: Words
+    game: NDArray[np.int64]
+    size: Words
+    code: Words
+    prob: Floats
+    finals: Words
+    ranks: NDArray[np.int8]
+    heldout: NDArray[np.bool_]
+
+    def below(self, limit: float) -> _Part:
+        """Return the positions whose lot is below `limit`, and their games."""
+        stays = self.lot < limit
+        if stays.all():
+            return self
+        games, game = np.unique(self.game[stays], return_inverse=True)
+        words, entries = np.repeat(stays, self.changed), np.repeat(stays, self.size)
+        return _Part(
+            self.lot[stays], self.changed[stays], self.word[words], self.value[words], game, self.size[stays],
+            self.code[entries], self.prob[entries], self.finals[games], self.ranks[games], self.heldout[stays],
+        )  # fmt: skip
+
+
+def load_window(
+    paths: Sequence[Path],
+    heldout: float,
+    report: Callable[[str], None] = lambda _: None,
+    room: int = sys.maxsize,
+    seed: int = 0,
+) -> Window:
+    """Read shards; one that is corrupt or against the rules is left out and reported. Raises ShardError for none.
+
+    Of more than `room` positions as many are chosen by lot: memory is bounded however large the window is.
+    """
+    parts: list[_Part] = []
+    metas: set[tuple[str, int, str]] = set()
+    where, limit, held, seen = None, math.inf, 0, 0
+    for number, path in enumerate(paths):
         try:
             shard = load_shard(path)
-            shards.append((shard, *replay(shard)))
+            part = _part(shard, heldout, np.random.default_rng([seed, number]))
         except ShardError as error:
             report(f"shard {path.name} is left out: {error}")
-    if not shards:
+            continue
+        metas.add((shard.meta.board, shard.meta.players, shard.meta.variant))
+        where = where or shard.where
+        seen += len(part.lot)
+        parts.append(part.below(limit))
+        held += len(parts[-1].lot)
+        if held > room + room // 4:
+            limit = _thin(parts, room)
+            held = room
+    if where is None:
         raise ShardError("no shard of the window can be used")
-    metas = {(s.meta.board, s.meta.players, s.meta.variant) for s, _, _ in shards}
     if len(metas) > 1:
         raise ShardError(f"the window mixes configs: {sorted(metas)}")
-    held = np.concatenate([held_out(s, heldout) for s, _, _ in shards])
-    if held.all():
-        held[:] = False
-    game_of = []
-    offset = 0
-    for shard, _, _ in shards:
-        ends = np.cumsum(shard.plies)
-        game_of.append(offset + np.searchsorted(ends, shard.targets_ply, side="right"))
-        offset += shard.meta.games
-    count = np.concatenate([s.targets_count for s, _, _ in shards]).astype(np.int32)
-    game = np.concatenate(game_of)
+    if held > room:
+        _thin(parts, room)
+    if seen > room:
+        report(f"{seen - room} of {seen} positions are left out by lot: no more than {room} are needed")
+    return _joined(where, parts)
+
+
+def _part(shard: Shard, heldout: float, rng: np.random.Generator) -> _Part:
+    states, finals = replay(shard)
+    differs = states != _new(shard.where)
+    game = np.searchsorted(np.cumsum(shard.plies), shard.targets_ply, side="right")
+    return _Part(
+        rng.random(len(game)),
+        differs.sum(1, dtype=np.int32), np.nonzero(differs)[1].astype(np.uint16), states[differs],
+        game, shard.targets_count.astype(np.int32), shard.targets_code, shard.targets_prob.astype(np.float32),
+        finals, shard.ranks, held_out(shard, heldout)[game],
+    )  # fmt: skip
+
+
+def _new(where: Geometry) -> Words:
+    state = np.zeros(where.tables.state_words, np.int32)
+    new_game(state, where.tables)
+    return state
+
+
+def _thin(parts: list[_Part], room: int) -> float:
+    """Keep `room` positions of all parts; returns the lot from which on positions go."""
+    limit = float(np.partition(np.concatenate([part.lot for part in parts]), room)[room])
+    for k, part in enumerate(parts):
+        parts[k] = part.below(limit)
+    return limit
+
+
+def _joined(where: Geometry, parts: Sequence[_Part]) -> Window:
+    heldout = np.concatenate([part.heldout for part in parts])
+    if heldout.all():
+        heldout[:] = False
+    firsts = itertools.accumulate((len(part.ranks) for part in parts), initial=0)
+    changed = np.concatenate([part.changed for part in parts])
+    size = np.concatenate([part.size for part in parts])
     return Window(
-        shards[0][0].where,
-        np.concatenate([states for _, states, _ in shards]),
-        game,
-        count,
-        np.concatenate([[0], np.cumsum(count, dtype=np.int64)[:-1]]),
-        np.concatenate([s.targets_code for s, _, _ in shards]),
-        np.concatenate([s.targets_prob for s, _, _ in shards]).astype(np.float32),
-        np.concatenate([finals for _, _, finals in shards]),
-        np.concatenate([s.ranks for s, _, _ in shards]),
-        held[game],
+        where,
+        _new(where),
+        changed,
+        _firsts(changed),
+        np.concatenate([part.word for part in parts]),
+        np.concatenate([part.value for part in parts]),
+        np.concatenate([first + part.game for first, part in zip(firsts, parts, strict=False)]),
+        size,
+        _firsts(size),
+        np.concatenate([part.code for part in parts]),
+        np.concatenate([part.prob for part in parts]),
+        np.concatenate([part.finals for part in parts]),
+        np.concatenate([part.ranks for part in parts]),
+        heldout,
     )
 
 
@@ -161,7 +261,7 @@ def _turn(
 def make_batch(window: Window, picked: NDArray[np.int64], rng: np.random.Generator | None) -> Batch:
     """Return the batch of chosen positions, turned at random when `rng` is given."""
     where = window.where
-    states = np.ascontiguousarray(window.states[picked])
+    states = window.states(picked)
     rows = np.arange(len(picked), dtype=np.int32)
     planes = np.empty((len(picked), PLANES, where.size**2), np.float32)
     scalars = np.empty((len(picked), SCALARS), np.float32)

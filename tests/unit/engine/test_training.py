@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.data.shards import load_shard
+from engine.data.shards import load_shard, replay
 from engine.nets.net import Net
 from engine.nets.store import Manifest, save
 from engine.players.player import PlayerConfig
@@ -22,7 +23,7 @@ from engine.rules.geometry import geometry
 from engine.selfplay import SelfplaySpec, play
 from engine.training.surprise import chances, surprises
 from engine.training.train import LOSS_WEIGHTS, Stopped, Training, TrainSpec, losses, train
-from engine.training.window import held_out, load_window, make_batch
+from engine.training.window import Window, held_out, load_window, make_batch
 
 ROOT = Path(__file__).parents[3]
 
@@ -60,6 +61,72 @@ def test_a_game_is_held_out_in_every_window(tmp_path: Path) -> None:
     alone, both = load_window(first, 0.3), load_window(second + first, 0.3)
     assert np.array_equal(both.heldout[-len(alone.heldout) :], alone.heldout)
     assert np.array_equal(alone.heldout, share[alone.game])
+
+
+def names(window: Window) -> list[bytes]:
+    """Each position as its state and the end of its game."""
+    every = np.arange(len(window.game))
+    return [state.tobytes() + window.finals[window.game[k]].tobytes() for k, state in enumerate(window.states(every))]
+
+
+def test_of_a_window_that_is_too_large_as_much_as_there_is_room_for_is_chosen_by_lot(tmp_path: Path) -> None:
+    """Each position with its own target and result, from old and new shards alike; the seed alone decides."""
+    paths = [path for seed in (1, 2, 3) for path in shards_of(tmp_path, games=20, seed=seed)]
+    whole = load_window(paths, 0.3)
+    notes: list[str] = []
+    part = load_window(paths, 0.3, notes.append, room=300, seed=5)
+    total = len(whole.game)
+    assert len(part.game) == 300 < total
+    assert notes == [f"{total - 300} of {total} positions are left out by lot: no more than 300 are needed"]
+    place = {name: k for k, name in enumerate(names(whole))}
+    found = np.array([place[name] for name in names(part)])
+    assert (np.diff(found) > 0).all()
+    ours, theirs = make_batch(part, np.arange(300), None), make_batch(whole, found, None)
+    for name, mine, other in zip(ours._fields, ours, theirs, strict=True):
+        assert np.array_equal(mine, other), name
+    assert np.array_equal(part.heldout, whole.heldout[found])
+    share = np.histogram(found, bins=3, range=(0, total))[0] / 300
+    assert (np.abs(share - 1 / 3) < 0.12).all()
+    again, other = (load_window(paths, 0.3, room=300, seed=seed) for seed in (5, 6))
+    assert names(again) == names(part)
+    assert names(other) != names(part)
+
+
+@pytest.mark.parametrize("board", ["square8", "hexagonal"])
+def test_positions_come_back_as_they_were(tmp_path: Path, board: str) -> None:
+    """In whatever order they are picked, one of them more than once."""
+    [path] = shards_of(tmp_path, board, games=3)
+    states, _ = replay(load_shard(path))
+    window = load_window([path], 0.0)
+    picked = np.array([len(states) - 1, 0, 5, 5, 1])
+    assert np.array_equal(window.states(picked), states[picked])
+    assert sum(each.nbytes for each in (window.word, window.value)) < states.nbytes / 4
+
+
+def test_a_window_of_any_size_takes_the_memory_of_what_is_picked_of_it(tmp_path: Path) -> None:
+    """Four times the shards take as much as one, for as long as they are read."""
+    shards = shards_of(tmp_path, games=40)
+
+    def peak(times: int) -> int:
+        tracemalloc.start()
+        try:
+            window = load_window(shards * times, 0.1, room=200)
+            assert len(window.game) == 200
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(12) < 1.3 * peak(3)
+
+
+def test_a_training_reads_as_much_as_it_picks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is resumed goes on with the same positions."""
+    monkeypatch.setattr("engine.training.train.ROOM_MIN", 64)
+    shards = shards_of(tmp_path, games=20)
+    told: list[dict[str, object]] = []
+    summary = train(spec(), shards, out(tmp_path, "a"), progress=told.append)
+    assert (told[0]["positions"], len(told[0]["left_out"])) == (128, 1)
+    assert train(spec(), shards, out(tmp_path, "b")).model == summary.model
 
 
 def test_surprise_is_the_distance_from_the_net(tmp_path: Path) -> None:
