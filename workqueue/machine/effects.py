@@ -102,6 +102,7 @@ def _matches(ledger: Ledger, job: Job, payload: Schema | None, result: MatchesRe
             name, config, game.seats, game.ranks, game.plies, game.reason, game.opening, purpose,
             job.spec.id, job.worker, ledger.now_ms, game.record, game.index,
         )  # fmt: skip
+        ledger.sharing.match(match)
         ledger.match_ids[name] = len(ledger.matches)
         ledger.matches.append(match)
         rate(table, match)

@@ -245,6 +245,8 @@ class Ledger:
     def rebuild(self) -> None:
         """Derive every index from the state."""
         self._clear()
+        for match in self.matches:
+            self.sharing.match(match)
         self.match_ids = {match.id: k for k, match in enumerate(self.matches)}
         for job in sorted(self.jobs.values(), key=lambda job: job.order):
             self._share(job)

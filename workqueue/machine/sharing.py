@@ -1,4 +1,4 @@
-"""One object for equal values, so that a million waiting jobs fit into memory.
+"""One object for equal values, so that a million waiting jobs and millions of matches fit into memory.
 
 What a decoder reads is a new object each time, and raw msgpack is a view that keeps its whole log entry alive.
 
@@ -15,11 +15,13 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from workqueue.machine.commands import JobSpec
+from workqueue.machine.state import Match
 
 _FIELDS = {field.name: field.default for field in msgspec.structs.fields(JobSpec)}
 KNOWN_MAX = 10_000  # then it begins anew; what is shared stays so
 SMALL_BYTES = 64  # raw values up to this size are often the same
 SHARED = tuple((name, _FIELDS[name]) for name in ("kind", "config", "group", "requires", "retry", "conditions"))
+OF_A_MATCH = ("config", "seats", "ranks", "reason", "opening", "purpose", "job", "worker", "record")
 
 Value = TypeVar("Value", bound=Hashable)
 
@@ -60,3 +62,13 @@ class Sharing:
                 force_setattr(spec, name, first)
         if spec.payload is not _FIELDS["payload"]:
             force_setattr(spec, "payload", self.raw(spec.payload))
+
+    def match(self, match: Match) -> None:
+        """Have a match share what it has in common with others; it stays equal to itself."""
+        known = self._known
+        if len(known) >= KNOWN_MAX:
+            known.clear()
+        for name in OF_A_MATCH:
+            value = getattr(match, name)
+            if value and (first := known.setdefault(value, value)) is not value:
+                setattr(match, name, first)

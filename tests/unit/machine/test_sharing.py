@@ -128,3 +128,46 @@ def test_jobs_share_their_rules_version() -> None:
     one, other = (driver.machine.ledger.jobs[name].rules for name in ("one", "other"))
     assert one == "rules-1"
     assert one is other
+
+
+def played(matches: int) -> Driver:
+    driver = Driver(checked=False)
+    driver.worker()
+    for job in range(matches // 100):
+        driver.tournament(f"t{job}", [(f"g{job}-{n}", ((1, 2), (2, 1))[n % 2]) for n in range(100)])
+    return driver
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_matches_share_what_is_equal(restored: bool) -> None:
+    """The log of matches only grows: two of them have one object for the same players, result, job and record."""
+    driver = played(200).restored() if restored else played(200)
+    first, later = driver.machine.ledger.matches[0], driver.machine.ledger.matches[102]
+    assert (first.id, first.job) != (later.id, later.job)
+    for name in ("config", "seats", "ranks", "reason", "opening", "purpose", "worker", "record"):
+        assert getattr(first, name) is getattr(later, name), name
+    assert first.job is driver.machine.ledger.matches[1].job
+    assert driver.restored().picture() == driver.picture()
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_match_costs_less_than_700_bytes(restored: bool) -> None:
+    """With the index by its id, live and out of a snapshot."""
+    snapshot = list(played(2_000).machine.snapshot())
+    gc.collect()
+    tracemalloc.start()
+    try:
+        if restored:
+            machine = Machine()
+            machine.restore(snapshot)
+            del machine.ledger.jobs
+        else:
+            driver = played(2_000)
+            machine = driver.machine
+            del driver, machine.ledger.jobs
+        gc.collect()
+        used = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(machine.ledger.matches) == 2_000
+    assert used / 2_000 < 700
