@@ -3,8 +3,6 @@
 import argparse
 import asyncio
 import itertools
-import json
-import sys
 import time
 from collections.abc import Awaitable
 from pathlib import Path
@@ -12,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from benchmarks import clients
 from benchmarks.consensus_cluster import Voters, load1
-from benchmarks.facts import ROOT, milliseconds
+from benchmarks.facts import milliseconds
 from consensus.ledger import Command
 
 SIZE = 200  # bytes of an operation's value
@@ -74,9 +73,8 @@ async def client_load(cluster: Voters, outstanding: int, seconds: float, batch: 
     processes = 2 if outstanding >= 8 else 1
     connections = min(4, outstanding // processes)
     leader = await cluster.leader()
-    started = []
-    for number in range(processes):
-        task = {
+    tasks = [
+        {
             "port": cluster.ports[leader],
             "connections": connections,
             "outstanding": outstanding // processes // connections,
@@ -85,17 +83,9 @@ async def client_load(cluster: Voters, outstanding: int, seconds: float, batch: 
             "batch": batch,
             "run": f"c{next(runs)}-{number}",
         }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.consensus_load", json.dumps(task),
-            cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 28,
-        )  # fmt: skip
-        started.append(process)
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"READY\n", "a client could not connect"
-    for process in started:
-        assert process.stdin is not None
-        process.stdin.write(b"\n")
-    results = [json.loads((await process.communicate())[0]) for process in started]
+        for number in range(processes)
+    ]
+    results = await clients.results(await clients.start("benchmarks.consensus_load", tasks))
     latencies = [value for result in results for value in result["latencies"]]
     seconds = max(result["seconds"] for result in results)
     failed = sum(result["failed"] for result in results)

@@ -9,8 +9,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks import peers
-from benchmarks.facts import ROOT
+from benchmarks import clients, peers
 from benchmarks.peers_servers import Servers, Session
 
 SIZE = 200
@@ -131,25 +130,16 @@ async def run(servers: Servers, processes: int, task: dict[str, Any]) -> tuple[l
     await servers.empty()
     port = servers.port(await servers.leader())
     claiming = bool(CLAIMING & set(task["sorts"]))
-    started = []
-    for number in range(processes):
-        own = {
+    tasks = [
+        {
             "peer": servers.name, "port": port, "size": SIZE, "run": f"r{time.time_ns():x}", "process": number,
             "consumer": number, "consumers": processes if claiming else 0, **task,
-        }  # fmt: skip
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.peers_load", json.dumps(own),
-            cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 28,
-        )  # fmt: skip
-        started.append(process)
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"READY\n", f"{servers.name}: a client could not connect"
+        }
+        for number in range(processes)
+    ]  # fmt: skip
+    started = await clients.start("benchmarks.peers_load", tasks)
     before = servers.cpu_s()
-    for process in started:
-        assert process.stdin is not None
-        process.stdin.write(b"\n")
-    async with asyncio.timeout(task["seconds"] + 120):
-        results = [json.loads((await process.communicate())[0]) for process in started]
+    results = await clients.results(started, task["seconds"] + 120)
     return results, servers.cpu_s() - before
 
 

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 
 import psutil  # noqa: E402
 
-from benchmarks import peers, peers_load, queue_memory  # noqa: E402
+from benchmarks import clients, peers, peers_load, queue_memory  # noqa: E402
 from benchmarks.facts import facts  # noqa: E402
 from config.cluster import RaftSettings  # noqa: E402
 from tests.cluster.service.cluster import Cluster, cluster  # noqa: E402
@@ -78,7 +78,7 @@ async def run_load(voters: Cluster, processes: int, task: dict[str, Any]) -> dic
     run = next(_runs)
     leader = await voters.wait_ready()
     urls = [voter.http for voter in voters.voters if voter.id == leader or task.get("any_voter")]
-    started = []
+    tasks = []
     for number in range(processes):
         worker = f"w{run}-{number}"
         if "paced_claims" in task["sorts"]:
@@ -86,20 +86,10 @@ async def run_load(voters: Cluster, processes: int, task: dict[str, Any]) -> dic
         else:
             await register(voters, worker)
         own = {"run": f"r{run}", "process": number, "worker": worker, "kind": KIND, "servers": urls}
-        own |= {"token": voters.token(), "ca": str(voters.created.ca), **task}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.queue_load", json.dumps(own), cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 28,
-        )  # fmt: skip
-        started.append(process)
-    for process in started:
-        assert process.stdout
-        assert await process.stdout.readline() == b"READY\n"
+        tasks.append(own | {"token": voters.token(), "ca": str(voters.created.ca), **task})
+    started = await clients.start("benchmarks.queue_load", tasks)
     before = cpu_seconds(voters)
-    for process in started:
-        assert process.stdin
-        process.stdin.write(b"\n")
-    results = [json.loads((await process.communicate())[0]) for process in started]
+    results = await clients.results(started)
     found = summary(results, cpu_seconds(voters) - before)
     if PEERS and set(task["sorts"]) <= PEER_SORTS:
         found["peers"] = {name: await run_peer(peer, processes, task) for name, peer in PEERS.items()}

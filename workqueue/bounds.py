@@ -22,9 +22,9 @@ from workqueue.schema import (
 from workqueue.stream import UNREADABLE
 
 _LEAST = {
-    "games": 1, "games_max": 1, "steps": 1, "batch_size": 1, "learning_rate_micro": 1, "seconds": 1, "shard_seconds": 1,
-    "batch_games": 0, "checkpoint_steps": 0, "max_seconds": 0, "opening_plies": 0, "simulations_fast": 0,
-    "temperature_plies": 0,
+    "games": 1, "games_max": 1, "steps": 1, "batch_size": 1, "learning_rate_micro": 1, "seconds": 1,
+    "batch_games": 0, "checkpoint_steps": 0, "max_seconds": 0, "opening_plies": 0, "shard_seconds": 0,
+    "simulations_fast": 0, "temperature_plies": 0,
 }  # fmt: skip
 _decoders = {kind: msgspec.msgpack.Decoder(payload) for kind, (payload, _) in KINDS.items()}
 

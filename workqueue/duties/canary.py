@@ -198,6 +198,7 @@ class Canary:
 
 
 def _size(config: str) -> int:
+    """Return a board's place among all: canaries are played on the smallest that is worked on."""
     board, _ = parts(config)
     return BOARDS.index(board) if board in BOARDS else len(BOARDS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -28,24 +29,31 @@ def filled(count: int) -> Driver:
     return driver
 
 
+def restored_from(snapshot: bytes) -> Machine:
+    machine = Machine()
+    machine.restore([snapshot])
+    return machine
+
+
+def weighed(make: Callable[[], Machine]) -> tuple[Machine, int]:
+    """Return a machine and the bytes that it holds."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        machine = make()
+        gc.collect()
+        return machine, tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("restored", [False, True])
 def test_a_waiting_job_costs_less_than_a_kilobyte(restored: bool) -> None:
     """With 190 bytes of payload, requirements of its own, and all indexes; the bound of 2 GB a million leaves half."""
     driver = filled(5_000)
     snapshot = b"".join(driver.machine.snapshot())
     del driver
-    gc.collect()
-    tracemalloc.start()
-    try:
-        if restored:
-            machine = Machine()
-            machine.restore(iter([snapshot]))
-        else:
-            machine = filled(5_000).machine
-        gc.collect()
-        used = tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
+    machine, used = weighed(lambda: restored_from(snapshot) if restored else filled(5_000).machine)
     assert len(machine.ledger.jobs) == 5_000
     assert used / 5_000 < 1_050
 
@@ -153,21 +161,13 @@ def test_matches_share_what_is_equal(restored: bool) -> None:
 @pytest.mark.parametrize("restored", [False, True])
 def test_a_match_costs_less_than_700_bytes(restored: bool) -> None:
     """With the index by its id, live and out of a snapshot."""
-    snapshot = list(played(2_000).machine.snapshot())
-    gc.collect()
-    tracemalloc.start()
-    try:
-        if restored:
-            machine = Machine()
-            machine.restore(snapshot)
-            del machine.ledger.jobs
-        else:
-            driver = played(2_000)
-            machine = driver.machine
-            del driver, machine.ledger.jobs
-        gc.collect()
-        used = tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
+    snapshot = b"".join(played(2_000).machine.snapshot())
+
+    def made() -> Machine:
+        machine = restored_from(snapshot) if restored else played(2_000).machine
+        del machine.ledger.jobs
+        return machine
+
+    machine, used = weighed(made)
     assert len(machine.ledger.matches) == 2_000
     assert used / 2_000 < 700

@@ -16,12 +16,16 @@ from config.cluster import ClusterSettings, VoterAddress, VoterSettings
 from config.errors import ConfigError
 from config.load import load
 from config.loop import LoopSettings
+from engine.rules import geometry
+from engine.selfplay import spec
+from workqueue import bounds
 from workqueue.admission import Bucket, Envelope, actor_of, admit, command_type
 from workqueue.authority import issue, new_ca
 from workqueue.http.auth import Tokens
 from workqueue.http.problem import Problem
 from workqueue.init import create, loopback
 from workqueue.machine.commands import AnyCommand, Command, Enqueue, Halt, JobSpec, QuarantineWorker, Tick
+from workqueue.schema import BOARDS
 from workqueue.security import Identity, may, may_propose, new_token, token_hash, token_id_of, token_matches
 from workqueue.stream import StreamError
 from workqueue.tls import server_context, voter_client_context, voter_of
@@ -301,6 +305,7 @@ def test_what_no_worker_could_do_is_refused_at_the_door(kind: str, payload: dict
     ("kind", "payload"),
     [
         ("selfplay", SELFPLAY),
+        ("selfplay", {**SELFPLAY, "shard_seconds": 0}),
         ("train", TRAIN),
         ("evaluate", EVALUATE),
         ("gauntlet", {**MATCH, "candidate": ONE, "baselines": [ONE, OTHER], "games": 1}),
@@ -312,6 +317,12 @@ def test_what_can_be_done_is_let_in(kind: str, payload: dict[str, object]) -> No
     """As it came."""
     request = envelope(Enqueue((built_in(kind, payload),)), "a")
     assert admit(Identity("a", "admin"), request) is request
+
+
+def test_the_door_knows_the_engines_boards_and_bounds() -> None:
+    """The control plane names both again, because it must not import the engine."""
+    assert set(BOARDS) == set(geometry.BOARDS)
+    assert {name: bounds._LEAST[name] for name in spec.LEAST} == spec.LEAST
 
 
 def test_an_actor_stays_within_its_identity() -> None:
