@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.data.shards import load_shard, replay
+from engine.data.shards import Shard, load_shard, replay
 from engine.nets.net import Net
 from engine.nets.store import Manifest, save
 from engine.players.player import PlayerConfig
@@ -80,6 +80,9 @@ def test_of_a_window_that_is_too_large_as_much_as_there_is_room_for_is_chosen_by
     assert notes == [f"{total - 300} of {total} positions are left out by lot: no more than 300 are needed"]
     place = {name: k for k, name in enumerate(names(whole))}
     found = np.array([place[name] for name in names(part)])
+    few = load_window(paths, 0.3, room=20, seed=5)  # of many games none is left
+    assert len(few.ranks) <= 20
+    assert [whole.ranks[whole.game[place[name]]].tolist() for name in names(few)] == few.ranks[few.game].tolist()
     assert (np.diff(found) > 0).all()
     ours, theirs = make_batch(part, np.arange(300), None), make_batch(whole, found, None)
     for name, mine, other in zip(ours._fields, ours, theirs, strict=True):
@@ -92,12 +95,21 @@ def test_of_a_window_that_is_too_large_as_much_as_there_is_room_for_is_chosen_by
     assert names(other) != names(part)
 
 
+def game_of(shard: Shard) -> list[int]:
+    """The game that each target is of."""
+    plies = shard.plies.tolist()
+    return [next(game for game in range(len(plies)) if ply < sum(plies[: game + 1])) for ply in shard.targets_ply]
+
+
 @pytest.mark.parametrize("board", ["square8", "hexagonal"])
 def test_positions_come_back_as_they_were(tmp_path: Path, board: str) -> None:
     """In whatever order they are picked, one of them more than once."""
-    [path] = shards_of(tmp_path, board, games=3)
-    states, _ = replay(load_shard(path))
-    window = load_window([path], 0.0)
+    paths = [path for seed in (1, 2) for path in shards_of(tmp_path, board, games=3, seed=seed)]
+    shards = [load_shard(path) for path in paths]
+    states = np.concatenate([replay(shard)[0] for shard in shards])
+    ends = [np.repeat(replay(shard)[1], np.bincount(game_of(shard), minlength=3), 0) for shard in shards]
+    window = load_window(paths, 0.0)
+    assert np.array_equal(window.finals[window.game], np.concatenate(ends))
     picked = np.array([len(states) - 1, 0, 5, 5, 1])
     assert np.array_equal(window.states(picked), states[picked])
     assert sum(each.nbytes for each in (window.word, window.value)) < states.nbytes / 4
